@@ -1,0 +1,96 @@
+package main
+
+import (
+	"github.com/spf13/pflag"
+
+	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/solver/sinkhorn"
+)
+
+var divergenceCommand = command{
+	name:    "divergence",
+	does:    "Compute the Sinkhorn divergence between two data sets",
+	usage:   "fortet divergence --source URI --target URI --epsilon E [flags]",
+	example: "fortet divergence --source 'digits?class=3' --target 'digits?class=8' --epsilon 0.1 --epsilon-scale mean",
+	setup: func(f *pflag.FlagSet) func(*session, []string) error {
+		c := &divergence{}
+		c.declare(f)
+		return c.do
+	},
+}
+
+type divergence struct{ problemFlags }
+
+type termReport struct {
+	Value         number         `json:"value"`
+	Status        string         `json:"status"`
+	Iterations    int            `json:"iterations"`
+	Primal        number         `json:"primal"`
+	Dual          number         `json:"dual"`
+	Gap           number         `json:"gap"`
+	MarginalError marginalReport `json:"marginal_error"`
+}
+
+type divergenceReport struct {
+	Problem    problemReport `json:"problem"`
+	Status     string        `json:"status"`
+	Seconds    number        `json:"seconds"`
+	Divergence number        `json:"divergence"`
+	Terms      struct {
+		AB   termReport `json:"ab"`
+		AA   termReport `json:"aa"`
+		BB   termReport `json:"bb"`
+		Mass number     `json:"mass"`
+	} `json:"terms"`
+}
+
+func term(t sinkhorn.Term) termReport {
+	c := t.Certificate
+	return termReport{
+		number(t.Value), t.Status.String(), t.Iterations,
+		number(c.Primal), number(c.Dual), number(c.Gap), marginalReport{number(c.Source), number(c.Target)},
+	}
+}
+
+func (c *divergence) do(s *session, args []string) error {
+	if len(args) > 0 {
+		return usagef("divergence: unexpected argument %q", args[0])
+	}
+	if c.costMatrix != "" {
+		return usagef("--cost-matrix: a matrix between two sets says nothing of the costs within each; use --cost")
+	}
+	settings, err := c.settings(s)
+	if err != nil {
+		return err
+	}
+	problem, clouds, err := c.read()
+	if err != nil {
+		return err
+	}
+	dev, err := s.open()
+	if err != nil {
+		return err
+	}
+	bar := s.progress("divergence")
+	settings.Trace = trace(bar, c.tol)
+	d, err := sinkhorn.SolveDivergence(s.ctx, dev, problem, settings)
+	bar.finish()
+	if err != nil {
+		return err
+	}
+	if d.Status() == solver.Canceled {
+		return s.ctx.Err()
+	}
+	out := divergenceReport{Status: d.Status().String(), Seconds: number(d.Duration.Seconds()), Divergence: number(d.Value)}
+	out.Problem = problemReport{
+		N: clouds.source.N, M: clouds.target.N, D: clouds.source.D, Cost: c.cost, Epsilon: number(d.Epsilon),
+		EpsilonScale: c.scale, RhoSource: number(c.rhoSource), RhoTarget: number(c.rhoTarget),
+		DType: d.DType.String(), Device: dev.Name(),
+	}
+	out.Terms.AB, out.Terms.AA, out.Terms.BB, out.Terms.Mass = term(d.AB), term(d.AA), term(d.BB), number(d.MassTerm)
+	if err := s.print(out); err != nil {
+		return err
+	}
+	worst := max(d.AB.Certificate.Residual, d.AA.Certificate.Residual, d.BB.Certificate.Residual)
+	return notConverged(d.Status(), worst, c.tol)
+}

@@ -1,0 +1,113 @@
+package sinkhorn
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+// window is how many past steps Anderson mixing combines. A sweep over all
+// pairs costs thousands of vector operations, so that a long memory is cheap.
+const window = 12
+
+// anderson is type-II Anderson mixing of a fixed-point map T (Walker and Ni
+// 2011): with residuals r_k = T(g_k) - g_k, the next iterate is
+//
+//	g = Σ γ_k T(g_k)   where   γ = argmin |Σ γ_k r_k|_w,  Σ γ_k = 1
+//
+// The linear part of the Sinkhorn map is self-adjoint in the inner product
+// weighted by b, which is therefore the norm in use.
+type anderson struct {
+	w      []float64 // weights of the norm
+	g, r   []float64 // the last iterate and its residual
+	dT, dR [][]float64
+	filled bool // g and r hold something
+}
+
+func newAnderson(w []float64) *anderson {
+	return &anderson{w: w, g: make([]float64, len(w)), r: make([]float64, len(w))}
+}
+
+// forget drops the memory.
+func (a *anderson) forget() { a.dT, a.dR, a.filled = nil, nil, false }
+
+// mix takes an iterate and its image and writes the next iterate to out. out
+// may be g or image.
+func (a *anderson) mix(out, g, image []float64) {
+	n := len(a.w)
+	if a.filled {
+		dT, dR := make([]float64, n), make([]float64, n)
+		if len(a.dT) == window { // reuse the oldest
+			dT, dR = a.dT[0], a.dR[0]
+			a.dT, a.dR = a.dT[1:], a.dR[1:]
+		}
+		for j := range n {
+			r := image[j] - g[j]
+			dR[j] = r - a.r[j]
+			dT[j] = image[j] - (a.g[j] + a.r[j])
+		}
+		a.dT, a.dR = append(a.dT, dT), append(a.dR, dR)
+	}
+	for j := range n {
+		a.g[j], a.r[j] = g[j], image[j]-g[j]
+	}
+	a.filled = true
+	gamma := a.solve()
+	copy(out, image)
+	for k, c := range gamma {
+		for j, t := range a.dT[k] {
+			out[j] -= c * t
+		}
+	}
+}
+
+// solve returns argmin |r - Σ γ_k dR_k|_w, with the normal equations
+// regularised by rounding's size.
+func (a *anderson) solve() []float64 {
+	k := len(a.dR)
+	if k == 0 {
+		return nil
+	}
+	gram := mat.NewSymDense(k, nil)
+	rhs := mat.NewVecDense(k, nil)
+	for p := range k {
+		for q := p; q < k; q++ {
+			gram.SetSym(p, q, weightedDot(a.w, a.dR[p], a.dR[q]))
+		}
+		rhs.SetVec(p, weightedDot(a.w, a.dR[p], a.r))
+	}
+	// Scaling to a unit diagonal makes one ridge fit differences whose sizes
+	// fall by orders of magnitude along the window.
+	s := make([]float64, k)
+	for p := range k {
+		s[p] = 1 / math.Sqrt(gram.At(p, p))
+		if math.IsInf(s[p], 0) || math.IsNaN(s[p]) {
+			return nil
+		}
+	}
+	for p := range k {
+		for q := p; q < k; q++ {
+			gram.SetSym(p, q, gram.At(p, q)*s[p]*s[q])
+		}
+		gram.SetSym(p, p, 1+1e-12)
+		rhs.SetVec(p, rhs.AtVec(p)*s[p])
+	}
+	var chol mat.Cholesky
+	var x mat.VecDense
+	if !chol.Factorize(gram) || chol.SolveVecTo(&x, rhs) != nil {
+		return nil
+	}
+	gamma := make([]float64, k)
+	for p := range k {
+		gamma[p] = x.AtVec(p) * s[p]
+	}
+	return gamma
+}
+
+func weightedDot(w, a, b []float64) float64 {
+	s := 0.0
+	for j, x := range w {
+		s += x * a[j] * b[j]
+	}
+	return s
+}

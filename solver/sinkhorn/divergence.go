@@ -1,0 +1,132 @@
+package sinkhorn
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/fortet/fortet/gpu"
+	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/tensor"
+)
+
+// Divergence is the Sinkhorn divergence (Genevay, Peyré and Cuturi 2018; with
+// KL penalties Séjourné et al. 2019),
+//
+//	S(a, b) = OT(a, b) - OT(a, a)/2 - OT(b, b)/2 + ε/2 (m_a - m_b)²
+//
+// with the same ε in all terms and the regulariser relative to the product of
+// the marginals. It vanishes where both measures are equal.
+type Divergence struct {
+	Value      float64
+	AB, AA, BB Term
+	MassTerm   float64      // ε/2 (m_a - m_b)²; 0 where both marginals are exact
+	Epsilon    float64      // absolute
+	DType      tensor.DType // of the last iterations
+	Duration   time.Duration
+}
+
+// Term is one transport problem of a divergence.
+type Term struct {
+	Value       float64 // its dual value
+	Status      solver.Status
+	Iterations  int
+	Certificate Certificate
+}
+
+// Status is Converged where all terms are, or else the first other one.
+func (d *Divergence) Status() solver.Status {
+	for _, t := range []Term{d.AB, d.AA, d.BB} {
+		if t.Status != solver.Converged {
+			return t.Status
+		}
+	}
+	return solver.Converged
+}
+
+// SolveDivergence solves the three problems of the divergence of p. A penalty
+// must be the same on both sides, since each symmetric term has only one.
+func SolveDivergence(ctx context.Context, dev gpu.Device, p Problem, settings Settings) (*Divergence, error) {
+	start := time.Now()
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	if exact(p.RhoSource) != exact(p.RhoTarget) || (!exact(p.RhoSource) && p.RhoSource != p.RhoTarget) {
+		return nil, fmt.Errorf("divergence: %w: penalties rho %v and %v, want one for both sides", solver.ErrInvalid, p.RhoSource, p.RhoTarget)
+	}
+	points, ok := p.Geometry.(geometry.Points)
+	if !ok {
+		return nil, fmt.Errorf("divergence: %w: a cost matrix between two sets says nothing of the costs within each", solver.ErrInvalid)
+	}
+	t, _, err := p.task(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.Epsilon, p.Scale = t.eps, Absolute
+	p.A, p.B = t.a, t.b
+	d := &Divergence{Epsilon: t.eps}
+	within := func(v []float64, w []float64) Problem {
+		q := p
+		q.Geometry = geometry.Points{X: v, Y: v, N: len(w), M: len(w), D: points.D, Ground: points.Ground}
+		q.A, q.B = w, w
+		return q
+	}
+	for _, part := range []struct {
+		to *Term
+		p  Problem
+	}{{&d.AB, p}, {&d.AA, within(points.X, t.a)}, {&d.BB, within(points.Y, t.b)}} {
+		s := settings
+		if part.to != &d.AB {
+			s.Start = nil // it belongs to the target of the first term
+			s.symmetric = true
+		}
+		r, err := Solve(ctx, dev, part.p, s)
+		if err != nil {
+			return nil, err
+		}
+		d.DType = r.Stages[len(r.Stages)-1].DType
+		*part.to = Term{r.Certificate.Dual, r.Status, r.Iterations, r.Certificate}
+		if r.Status == solver.Canceled || r.Status == solver.Diverged {
+			part.to.Value = math.NaN()
+			break
+		}
+	}
+	if !exact(p.RhoSource) {
+		diff := total(t.a) - total(t.b)
+		d.MassTerm = t.eps / 2 * diff * diff
+	}
+	d.Value = d.AB.Value - d.AA.Value/2 - d.BB.Value/2 + d.MassTerm
+	d.Duration = time.Since(start)
+	return d, nil
+}
+
+// symmetricMap is the averaged update f <- (f + damp softmin(f))/2 of a problem
+// between a measure and itself, whose two potentials are equal (Feydy et al.
+// 2019): it converges in a few steps where alternating updates oscillate.
+type symmetricMap struct {
+	*bench
+	eps float64
+}
+
+func (s symmetricMap) eval(f, image []float64) (float64, error) {
+	if err := s.g.set(f); err != nil {
+		return 0, err
+	}
+	if err := s.op.Softmin(s.out.Tensor, s.g.Tensor, s.logb.Tensor, s.eps); err != nil {
+		return 0, err
+	}
+	if err := s.out.get(); err != nil {
+		return 0, err
+	}
+	d, residual := damp(s.rho1, s.eps), 0.0
+	for i, o := range s.out.host {
+		image[i] = (f[i] + d*o) / 2
+		s.f[i] = f[i]
+		if s.a[i] > 0 {
+			residual += math.Abs(s.a[i]*math.Exp((f[i]-o)/s.eps) - s.wanted(s.a[i], f[i], s.rho1))
+		}
+	}
+	return 2 * residual / s.mass, nil
+}

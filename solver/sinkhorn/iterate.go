@@ -1,0 +1,98 @@
+package sinkhorn
+
+import (
+	"context"
+	"math"
+
+	"github.com/fortet/fortet/solver"
+)
+
+// run is the state of a solve: the iterate and what it cost so far.
+type run struct {
+	settings Settings
+	g        []float64
+	sweeps   int
+	residual float64 // of the last sweep
+}
+
+// fixedPoint is a map whose fixed point solves the problem at one ε in one
+// precision. eval writes the image of g and returns the L1 residual of g,
+// relative to the mass.
+type fixedPoint interface {
+	eval(g, image []float64) (residual float64, err error)
+}
+
+// goal says when to stop iterating at one ε in one precision.
+type goal struct {
+	eps       float64
+	tolerance float64
+	sweeps    int // at most
+	// floor is the residual below which rounding alone may keep the iterates
+	// from progress: reaching it without tolerance is Stalled.
+	floor func() float64
+}
+
+// patience is how many sweeps may pass without a new lowest residual before
+// the iteration is taken to have stalled. Accelerated residuals do not fall at
+// every step; plain ones do until rounding stops them.
+const patience = 60
+
+// iterate runs the accelerated iteration on r.g until the goal. On return r.g
+// is the iterate of the last residual.
+func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (solver.Status, error) {
+	var (
+		image      = make([]float64, len(r.g))
+		fallback   = make([]float64, len(r.g)) // the plain step from the last accepted iterate
+		mixer      = newAnderson(s.b)
+		accepted   = math.Inf(1) // residual of the last accepted iterate
+		best       = math.Inf(1)
+		since      = 0 // sweeps since best
+		mixed      = false
+		plain      = 0 // plain steps still to take before mixing again
+		penalty    = 1
+		accelerate = r.settings.Acceleration == Anderson
+	)
+	for range to.sweeps {
+		if ctx.Err() != nil {
+			return solver.Canceled, nil
+		}
+		residual, err := t.eval(r.g, image)
+		if err != nil {
+			return 0, err
+		}
+		r.sweeps++
+		r.residual = residual
+		if r.settings.Trace != nil {
+			r.settings.Trace(Iteration{N: r.sweeps, Epsilon: to.eps, Error: residual, DType: s.dtype})
+		}
+		if residual <= to.tolerance {
+			return solver.Converged, nil
+		}
+		if mixed && !(residual <= 2*accepted) {
+			// The mixed step was a bad one (NaN included): go on from the
+			// plain one, whose residual cannot be higher.
+			copy(r.g, fallback)
+			mixer.forget()
+			plain, penalty, mixed = penalty, min(2*penalty, 64), false
+			continue
+		}
+		if math.IsNaN(residual) || math.IsInf(residual, 0) {
+			return solver.Diverged, nil
+		}
+		if residual < best {
+			best, since = residual, 0
+		} else if since++; since > patience || residual <= to.floor() {
+			return solver.Stalled, nil
+		}
+		accepted = residual
+		copy(fallback, image)
+		mixed = accelerate && plain == 0
+		if mixed {
+			mixer.mix(r.g, r.g, image)
+			continue
+		}
+		plain = max(plain-1, 0)
+		copy(r.g, image)
+	}
+	return solver.MaxIterations, nil
+}

@@ -1,0 +1,241 @@
+package sinkhorn
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/fortet/fortet/gpu"
+	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/tensor"
+)
+
+// Result is what Solve found, however it ended.
+type Result struct {
+	Plan        Plan // the potentials and what they belong to
+	Status      solver.Status
+	Iterations  int     // sweeps over all pairs, in all stages
+	Stages      []Stage // how the iterations went
+	Certificate Certificate
+	Duration    time.Duration
+}
+
+// Stage is a part of the iteration at one ε in one precision.
+type Stage struct {
+	Epsilon    float64
+	DType      tensor.DType
+	Cached     bool // the cost matrix was held in memory
+	Iterations int
+	Error      float64 // L1 residual at its end, relative to the mass
+}
+
+// Solve solves p on dev. An error says that it could not run; how a run ended
+// is Result.Status. Cancellation of ctx stops it within one sweep.
+func Solve(ctx context.Context, dev gpu.Device, p Problem, settings Settings) (*Result, error) {
+	start := time.Now()
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	_, m := p.Geometry.Size()
+	if err := settings.Validate(m); err != nil {
+		return nil, err
+	}
+	settings = settings.withDefaults()
+	t, mean, err := p.task(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{settings: settings, g: make([]float64, m)}
+	copy(r.g, settings.Start)
+	res := &Result{}
+	bench, err := res.climb(ctx, dev, r, t, mean)
+	if err != nil {
+		return nil, err
+	}
+	defer bench.close()
+	res.Iterations = r.sweeps
+	res.Plan = Plan{Geometry: p.Geometry, A: t.a, B: t.b, F: make([]float64, t.n), G: r.g, Epsilon: t.eps}
+	if res.Status == solver.Diverged || res.Status == solver.Canceled {
+		copy(res.Plan.F, bench.f)
+		res.Duration = time.Since(start)
+		return res, nil
+	}
+	if err := res.certify(dev, bench, settings.Tolerance); err != nil {
+		return nil, err
+	}
+	res.Duration = time.Since(start)
+	return res, nil
+}
+
+// task fills in defaults and finds the absolute ε. mean is the mean cost.
+func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
+	t = task{geom: p.Geometry, eps: p.Epsilon, rho1: p.RhoSource, rho2: p.RhoTarget}
+	t.n, t.m = p.Geometry.Size()
+	t.a, t.b = weightsOf(p.A, t.n), weightsOf(p.B, t.m)
+	if exact(t.rho1) {
+		t.rho1 = math.Inf(1)
+	}
+	if exact(t.rho2) {
+		t.rho2 = math.Inf(1)
+	}
+	t.mass = total(t.a)
+	if math.IsInf(t.rho1, 1) && math.IsInf(t.rho2, 1) {
+		// Six digits were asked for; the plan wants them all.
+		c := t.mass / total(t.b)
+		for j := range t.b {
+			t.b[j] *= c
+		}
+	}
+	t.loga, t.logb = logs(t.a), logs(t.b)
+	if mean, err = p.Geometry.Mean(ctx, t.a, t.b); err != nil {
+		return t, 0, err
+	}
+	switch p.Scale {
+	case Mean:
+		t.eps *= mean
+	case Std:
+		std, err := p.Geometry.Std(ctx, t.a, t.b)
+		if err != nil {
+			return t, 0, err
+		}
+		t.eps *= std
+	}
+	if !(t.eps > 0) { // all points coincide
+		return t, 0, errScale(p.Scale, t.eps)
+	}
+	return t, mean, nil
+}
+
+func weightsOf(w []float64, n int) []float64 {
+	out := make([]float64, n)
+	for i := range out {
+		out[i] = 1 / float64(n)
+	}
+	copy(out, w)
+	return out
+}
+
+func total(w []float64) float64 {
+	s := 0.0
+	for _, x := range w {
+		s += x
+	}
+	return s
+}
+
+func logs(w []float64) []float64 {
+	l := make([]float64, len(w))
+	for i, x := range w {
+		l[i] = math.Log(x)
+	}
+	return l
+}
+
+// small is the number of pairs up to which float64 costs less than the second
+// stage of a ladder.
+const small = 1 << 16
+
+// climb runs the stages: down the ladder of ε, up the ladder of precisions. It
+// returns the bench of the last one.
+func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, mean float64) (*bench, error) {
+	dtypes := []tensor.DType{tensor.Float32, tensor.Float64}
+	switch {
+	case r.settings.Precision == Single:
+		dtypes = dtypes[:1]
+	case r.settings.Precision == Double, t.n*t.m <= small:
+		dtypes = dtypes[1:]
+	}
+	ladder := epsilons(t.eps, mean, r.settings.NoAnnealing || r.settings.Start != nil)
+	var b *bench
+	for _, dtype := range dtypes {
+		if b != nil {
+			b.close()
+		}
+		var err error
+		if b, err = t.open(dev, dtype, r.settings.Geometry); err != nil {
+			return nil, err
+		}
+		for _, eps := range ladder {
+			to := goal{
+				eps:       eps,
+				tolerance: r.settings.Tolerance,
+				sweeps:    r.settings.MaxIterations - r.sweeps,
+				floor:     func() float64 { return b.floor(eps) },
+			}
+			if eps != t.eps {
+				to.tolerance = max(coarse, r.settings.Tolerance)
+				to.sweeps = min(to.sweeps, coarseSweeps)
+			}
+			before := r.sweeps
+			status, err := r.solveAt(ctx, b, to)
+			if err != nil {
+				b.close()
+				return nil, err
+			}
+			res.Status = status
+			res.Stages = append(res.Stages, Stage{eps, dtype, b.op.Cached(), r.sweeps - before, r.residual})
+			if status == solver.Diverged || status == solver.Canceled {
+				return b, nil
+			}
+			if r.sweeps >= r.settings.MaxIterations {
+				res.Status = solver.MaxIterations
+				return b, nil
+			}
+		}
+		ladder = []float64{t.eps} // float64 confirms, or goes on from there
+	}
+	return b, nil
+}
+
+// Annealing comes down from the mean cost by a factor per stage; each stage
+// only has to bring the potentials near enough for the next.
+const (
+	annealFactor = 0.25
+	coarse       = 0.05
+	coarseSweeps = 12
+)
+
+// epsilons is the ladder of ε that ends with eps.
+func epsilons(eps, mean float64, direct bool) []float64 {
+	var down []float64
+	for e := mean; !direct && e*annealFactor > eps; e *= annealFactor {
+		down = append(down, e)
+	}
+	return append(down, eps)
+}
+
+// floor is the residual that rounding of the exponents leaves: an exponent of
+// size z is known to z times the unit roundoff, and the residual is the
+// weighted mean of the relative errors of the plan's entries.
+func (s *bench) floor(eps float64) float64 {
+	unit := 0x1p-24
+	if s.dtype == tensor.Float64 {
+		unit = 0x1p-53
+	}
+	z := 0.0
+	for _, f := range s.out.host {
+		if !math.IsInf(f, 0) {
+			z = max(z, math.Abs(f))
+		}
+	}
+	return unit * (1 + 2*z/eps)
+}
+
+// sinkhornMap is the plain map at one ε.
+type sinkhornMap struct {
+	*bench
+	eps float64
+}
+
+func (s sinkhornMap) eval(g, image []float64) (float64, error) { return s.sweep(g, image, s.eps, nil) }
+
+// solveAt iterates at one ε in one precision with the acceleration asked for.
+func (r *run) solveAt(ctx context.Context, b *bench, to goal) (solver.Status, error) {
+	switch {
+	case r.settings.symmetric:
+		return r.iterate(ctx, b, symmetricMap{b, to.eps}, to)
+	case r.settings.Acceleration == Overrelaxed:
+		return r.overrelax(ctx, b, to)
+	}
+	return r.iterate(ctx, b, sinkhornMap{b, to.eps}, to)
+}
