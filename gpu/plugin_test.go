@@ -502,6 +502,35 @@ func TestLaunchDoesNotAllocate(t *testing.T) {
 	require.NoError(t, d.Sync())
 }
 
+// BenchmarkEmulation runs a million threads, each with ten warp operations and
+// two barriers.
+func BenchmarkEmulation(b *testing.B) {
+	path, _ := findLibrary(Emulation)
+	if path == "" {
+		b.Skip("no emulation library: run ./build.sh emu")
+	}
+	d, err := openLibrary(path, 0)
+	require.NoError(b, err)
+	defer d.Close()
+	const blocks, threads = 4096, 256
+	in, err := d.Alloc(4 * blocks * threads)
+	require.NoError(b, err)
+	defer d.Free(in)
+	out, err := d.Alloc(4 * blocks)
+	require.NoError(b, err)
+	defer d.Free(out)
+	require.NoError(b, d.Upload(in, bytesOf(make([]float32, blocks*threads))))
+	header, err := os.ReadFile("cuda/selftest.h")
+	require.NoError(b, err)
+	args := selftestArgs{in.Ptr, out.Ptr, blocks * threads, blocks, threads}
+	k := &Kernel{Name: "selftest_block_sums", Op: "selftest", ArgsBytes: unsafe.Sizeof(args), Contract: include.Contract(string(header))}
+	for b.Loop() {
+		require.NoError(b, d.Launch(k, unsafe.Pointer(&args), 1))
+		require.NoError(b, d.Sync())
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(blocks*threads), "ns/thread")
+}
+
 func TestFindLibrary(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "libfortet_cuda.so")

@@ -75,10 +75,7 @@ func (c *bridge) do(s *session, args []string) error {
 	if err := out.add("plot", c.plot); err != nil {
 		return err
 	}
-	times := make([]float64, c.times)
-	for i := range times {
-		times[i] = float64(i) / float64(c.times-1)
-	}
+	times := evenTimes(c.times)
 	x, err := plan.Paths(s.ctx, c.paths, times, s.seed)
 	if err != nil {
 		return err

@@ -201,6 +201,7 @@ int download(fortet_queue *q, void *host, const void *src, size_t bytes) {
 
 int launch(fortet_queue *q, fortet_entry entry, const void *args) {
   Lock lock(state().mutex);
+  emu::local.text[0] = 0;
   emu::local.entry = reinterpret_cast<void *>(entry);
   const int rc = entry(q, args);
   emu::local.entry = nullptr;
@@ -290,9 +291,9 @@ int event_elapsed(fortet_event *from, fortet_event *to, double *seconds) {
 const char *error() { return emu::local.text; }
 
 const fortet_device_api table = {
-    count,        properties,   alloc,         release,      queue_create,  queue_destroy, upload,
-    download,     launch,       sync,          record_begin, record_end,    graph_replay,  graph_destroy,
-    event_create, event_destroy, event_sync,   event_wait,   event_elapsed, error,
+    count,        properties,    alloc,      release,      queue_create,  queue_destroy, upload,
+    download,     launch,        sync,       record_begin, record_end,    graph_replay,  graph_destroy,
+    event_create, event_destroy, event_sync, event_wait,   event_elapsed, error,
 };
 
 }  // namespace

@@ -58,8 +58,8 @@ type query struct {
 
 func readCSV(from io.Reader, q query) (*table, error) {
 	limited := &recordLimit{r: from}
-	buffered := bufio.NewReaderSize(limited, 1<<20)
-	start, err := buffered.Peek(1 << 20)
+	buffered := bufio.NewReaderSize(limited, 1<<16)
+	start, err := buffered.Peek(1 << 16)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (l layout) find(name string) (int, error) {
 		if len(names) > 20 {
 			names = append(names[:20:20], fmt.Sprintf("… (%d in all)", len(l.names)))
 		}
-		return 0, fmt.Errorf("column %q: not there, want one of %s", name, strings.Join(names, ", "))
+		return 0, fmt.Errorf("column %q: not there, want one of %q", name, names)
 	}
 	if slices.Contains(l.names[i+1:], name) {
 		return 0, fmt.Errorf("column %q: there more than once", name)

@@ -30,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // ErrInvalid is wrapped by every error of this package.
@@ -155,7 +156,7 @@ func (c common) checkSample(n, d int) error {
 
 // fail makes err a one-line error of the set.
 func fail(uri string, err error) error {
-	if strings.ContainsFunc(uri, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if strings.ContainsFunc(uri, unicode.IsControl) {
 		uri = fmt.Sprintf("%q", uri)
 	}
 	return fmt.Errorf("dataset: %s: %w: %w", uri, ErrInvalid, err)

@@ -62,7 +62,7 @@ func TestErrors(t *testing.T) {
 		"images:" + dir + "?size=3x":                    "height x width",
 		"images:" + dir + "?channels=2":                 "1 or 3",
 		"images:" + dir + "/none":                       "no such file",
-		"csv:" + table + "?columns=c":                   `column "c": not there, want one of day, a, b`,
+		"csv:" + table + "?columns=c":                   `column "c": not there, want one of ["day" "a" "b"]`,
 		"csv:" + table + "?columns=":                    "without empty elements",
 		"csv:" + table + "?where=day=1":                 "column op value",
 		"csv:" + table + "?where=day":                   "column op value",
@@ -86,7 +86,7 @@ func TestErrors(t *testing.T) {
 		"csv:" + file("word.csv", "a,b\n1,two\n"):       `line 2, column "b": got "two"`,
 		"csv:" + file("twice.csv", "a,a\n1,2\n") + "?columns=a":               "more than once",
 		"csv:" + file("one.csv", "a\n1\n") + "?where=a==1":                    "no column is left",
-		"csv:" + file("fake.csv.gz", "a,b\n1,2\n3,4\n5,6\n"):                            "gzip",
+		"csv:" + file("fake.csv.gz", "a,b\n1,2\n3,4\n5,6\n"):                  "gzip",
 		"csv:" + file("order.csv", "a,b\nx,2\n") + "?where=a<1":               `line 2, column "a": got "x"`,
 		"csv:" + file("long.csv", "a\n"+strings.Repeat("1", maxRecord+1<<21)): "a record of more than",
 	} {
@@ -98,8 +98,14 @@ func TestErrors(t *testing.T) {
 	}
 	_, err := Open("csv:" + dir + "/none.csv")
 	require.ErrorIs(t, err, os.ErrNotExist)
-	_, err = Open("a\nb")
-	require.NotContains(t, err.Error(), "\n")
+	for _, uri := range []string{
+		"a\nb", "csv:a\nb", "moons?n=\n", "moons?a\n=1", "moons?n=%0a", "moons?%0a=1", "digits?class=%0a",
+		"csv:" + file("lines.csv", "\"a\nb\",c\n1,\"2\n\"\n") + "?columns=d%0a", "csv:" + dir + "/lines.csv?where=c==%0a",
+	} {
+		_, err = Open(uri)
+		require.ErrorIs(t, err, ErrInvalid, uri)
+		require.NotContains(t, err.Error(), "\n", uri)
+	}
 }
 
 // TestHelp: every set and every option is described, once.

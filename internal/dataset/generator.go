@@ -43,7 +43,10 @@ func (g *generator) Sample(n int, seed uint64) (Points, error) {
 	if g.labels > 0 {
 		p.Labels = make([]int, n)
 	}
-	return p, g.fill(p.X, p.Labels, seed, 0)
+	if err := g.fill(p.X, p.Labels, seed, 0); err != nil {
+		return Points{}, err
+	}
+	return p, nil
 }
 
 func (g *generator) Draw(dst []float64, seed, first uint64) error {

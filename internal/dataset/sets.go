@@ -65,7 +65,7 @@ func sets() []set {
 		},
 		{
 			name: "student-t", about: "independent Student t coordinates", generator: studentT,
-			options: []option{dim("1"), {"df", "degrees of freedom, any positive number (3)"}},
+			options: []option{{"d", "dimension (1)"}, {"df", "degrees of freedom, any positive number (3)"}},
 		},
 		{
 			name: "delta", about: "one point, again and again", generator: delta,

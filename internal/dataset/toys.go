@@ -109,7 +109,7 @@ func normal(o *options) *generator {
 			o.fail("std", strconv.FormatFloat(s, 'g', -1, 64), "at least 0")
 		}
 	}
-	d := o.dimension(2, "mean", mean, "std", std)
+	d := o.dimension(2, "mean", "std")
 	return &generator{dim: d, draw: func(r *rand.Rand, x []float64) int {
 		for k := range x {
 			x[k] = mean[k%len(mean)] + std[k%len(std)]*r.NormFloat64()
@@ -123,7 +123,7 @@ func studentT(o *options) *generator {
 	if df <= 0 {
 		o.fail("df", o.text("df", ""), "a number above 0")
 	}
-	d := o.dimension(1, "", nil, "", nil)
+	d := o.dimension(1)
 	return &generator{dim: d, draw: func(r *rand.Rand, x []float64) int {
 		t := distuv.StudentsT{Sigma: 1, Nu: df, Src: r}
 		for k := range x {
@@ -135,7 +135,7 @@ func studentT(o *options) *generator {
 
 func delta(o *options) *generator {
 	at := o.numbers("at", 0)
-	d := o.dimension(1, "at", at, "", nil)
+	d := o.dimension(1, "at")
 	return &generator{dim: d, draw: func(_ *rand.Rand, x []float64) int {
 		for k := range x {
 			x[k] = at[k%len(at)]
@@ -153,21 +153,21 @@ func (o *options) deviation(key, text, want string) float64 {
 	return std
 }
 
-// dimension returns the option d, or else the length of the longer list, or
-// else otherwise. Lists must have one element or d.
-func (o *options) dimension(otherwise int, key1 string, list1 []float64, key2 string, list2 []float64) int {
-	d := max(len(list1), len(list2))
-	if d <= 1 {
+// dimension returns the option d, or else the length of the longest of the
+// lists, or else otherwise. Lists must have one element or d.
+func (o *options) dimension(otherwise int, lists ...string) int {
+	d := 1
+	for _, key := range lists {
+		d = max(d, len(o.list(key)))
+	}
+	if d == 1 {
 		d = otherwise
 	}
 	const maxDim = 1 << 24
 	d = o.integer("d", d, 1, maxDim)
-	for _, l := range []struct {
-		key  string
-		list []float64
-	}{{key1, list1}, {key2, list2}} {
-		if len(l.list) > 1 && len(l.list) != d {
-			o.fail(l.key, o.text(l.key, ""), fmt.Sprintf("1 or %d numbers", d))
+	for _, key := range lists {
+		if n := len(o.list(key)); n > 1 && n != d {
+			o.fail(key, o.text(key, ""), fmt.Sprintf("1 or %d numbers", d))
 		}
 	}
 	return d

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // address is a URI taken apart.
@@ -23,14 +24,14 @@ type pair struct{ key, value string }
 
 // parse takes a URI apart; it knows no names.
 func parse(text string) (address, error) {
-	head, query, hasQuery := strings.Cut(text, "?")
 	var a address
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return a, errors.New("a control character, want none")
+	}
+	head, query, hasQuery := strings.Cut(text, "?")
 	a.name, a.path, a.hasPath = strings.Cut(head, ":")
 	if a.name == "" {
 		return a, errors.New("no name before : and ?, want name[:path][?option=value&…]")
-	}
-	if strings.ContainsRune(a.path, 0) {
-		return a, errors.New("path: a zero byte, want the name of a file or folder")
 	}
 	if !hasQuery || query == "" {
 		return a, nil

@@ -10,7 +10,8 @@ import (
 
 // Paths shows the paths of a bridge, coloured by time: in the plane, or, of
 // more than two dimensions, in that of the first two principal components. In
-// one dimension time is the horizontal axis.
+// one dimension time is the horizontal axis. Of more than 100,000 steps in all,
+// every k-th path is drawn.
 type Paths struct {
 	Title          string
 	XLabel, YLabel string // "" : chosen
@@ -20,7 +21,7 @@ type Paths struct {
 	Source, Target *Cloud    // shown under the paths, in the colours of the first and last time; or nil
 }
 
-// maxSegments bounds the work; beyond it some paths are left out.
+// maxSegments bounds the work.
 const maxSegments = 100_000
 
 func (p Paths) check() error {

@@ -16,7 +16,7 @@ using namespace duallse;
 
 // out_r = log sum_c 2^z_rc: the messages of one arm.
 template <class T>
-__global__ void __launch_bounds__(THREADS) message(pairs<T> p, double *out) {
+__global__ void __launch_bounds__(THREADS, 4) message(pairs<T> p, double *out) {
   __shared__ panel<T> s;
   const int64_t r0 = static_cast<int64_t>(blockIdx.x) * ROWS;
   T top[GROUP], sum[GROUP];
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(THREADS) message(pairs<T> p, double *out) {
 // sum_c P_rc (y_c - x_r), itself, and the conditional plan. LEAVES: rows are
 // the arm's leaves and columns the centre's nodes; else the other way round.
 template <class T, bool LEAVES>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 4)
     apply(pairs<T> p, T *mass, T *moment, T factor, T *plan, T *conditional, int minus_base) {
   __shared__ panel<T> s;
   __shared__ T weights[ROWS][COLS + 1];

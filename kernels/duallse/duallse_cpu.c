@@ -40,7 +40,7 @@ enum { TUPLES = 1024, ELEMENTS = 4096 }; /* of one tile */
 
 #if defined(FORTET_X86_LEVELS)
 #define LEVEL avx2
-#define TARGET FORTET_TARGET_AVX2
+#define TARGET FORTET_AT_AVX2
 #define BYTES 32
 #define GROUP 4
 #define SQRT_F32(v) ((VEC)_mm256_sqrt_ps((__m256)(v)))
@@ -60,7 +60,7 @@ enum { TUPLES = 1024, ELEMENTS = 4096 }; /* of one tile */
 #undef SQRT_F64
 
 #define LEVEL avx512
-#define TARGET FORTET_TARGET_AVX512
+#define TARGET FORTET_AT_AVX512
 #define BYTES 64
 #define GROUP 8
 #define SQRT_F32(v) ((VEC)_mm512_sqrt_ps((__m512)(v)))

@@ -23,7 +23,7 @@ __device__ __forceinline__ double psi(const fortet_divergence &f, double y, doub
 }
 
 template <class T>
-__global__ void __launch_bounds__(THREADS) triple(fortet_duallse_triple_args a) {
+__global__ void __launch_bounds__(THREADS, 4) triple(fortet_duallse_triple_args a) {
   __shared__ double columns[WARPS][SPAN];
   const int64_t j = blockIdx.x;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(THREADS) triple(fortet_duallse_triple_args a) 
   double value = 0, mass = 0;
   for (int64_t k0 = 0; k0 < a.n2; k0 += SPAN) {
     T c[EACH], b[EACH];
-    double column[EACH];
+    T column[EACH];
 #pragma unroll
     for (int q = 0; q < EACH; q++) {
       const int64_t k = k0 + lane + 32 * q;
@@ -45,28 +45,28 @@ __global__ void __launch_bounds__(THREADS) triple(fortet_duallse_triple_args a) 
     }
     for (int64_t i = warp; i < a.n1; i += WARPS) {
       const T s = (alpha ? alpha[i] : T(0)) + beta, weight = plan[i];
-      double row = 0;
+      T row = 0, part = 0;
 #pragma unroll
       for (int q = 0; q < EACH; q++) {
         const T w = weight * b[q];
         T d;
         const T v = psi(a.divergence, s + c[q], &d);
         if (w != T(0)) {
-          const double m = static_cast<double>(w) * static_cast<double>(d);
-          value += static_cast<double>(w) * static_cast<double>(v);
-          column[q] += m;
-          row += m;
+          part += w * v;
+          column[q] += w * d;
+          row += w * d;
         }
       }
       row = fortet_warp_sum(row);
       if (lane == 0) {
         double *to = a.part1 + j * a.n1 + i;
-        *to = k0 == 0 ? row : *to + row;
-        mass += row;
+        *to = (k0 == 0 ? 0 : *to) + static_cast<double>(row);
+        mass += static_cast<double>(row);
       }
+      value += static_cast<double>(part);
     }
 #pragma unroll
-    for (int q = 0; q < EACH; q++) columns[warp][lane + 32 * q] = column[q];
+    for (int q = 0; q < EACH; q++) columns[warp][lane + 32 * q] = static_cast<double>(column[q]);
     __syncthreads();
     for (int k = threadIdx.x; k < SPAN && k0 + k < a.n2; k += THREADS) {
       double sum = 0;

@@ -152,32 +152,41 @@ FORTET_HD void fortet_sincos64(double t, double *sine, double *cosine) {
   *cosine = fortet_fma64(c, z, 1.0);
 }
 
-/* Two normals of two words. Radius: u = (31 bits + 1/2) / 2^31, rounded. Angle:
- * the top two bits choose the quadrant, the others t right angles within 1/2
- * of its middle; a quadrant turns (cos, sin) by swapping them and their signs. */
-FORTET_HD void fortet_normal32(uint32_t a, uint32_t b, float *even, float *odd) {
+/* Two normals of two words are turn(b, sqrt(radius2(a))).
+ *
+ * Radius: u = (31 bits + 1/2) / 2^31, rounded. Angle: the top two bits choose
+ * the quadrant, the others t right angles within 1/2 of its middle; a quadrant
+ * turns (cos, sin) by swapping them and their signs. */
+FORTET_HD float fortet_radius2_32(uint32_t a) {
   const float u = fortet_mul32((float)(int32_t)(a >> 1) + 0.5f, 0x1p-31f);
-  const float radius = fortet_sqrt32(fortet_mul32(-2.0f, fortet_log32(u)));
-  const float t = fortet_mul32((float)(int32_t)(b << 2 | 2u), 0x1p-32f);
+  return fortet_mul32(-2.0f, fortet_log32(u));
+}
+FORTET_HD void fortet_turn32(uint32_t b, float radius, float *even, float *odd) {
   float sine, cosine;
-  fortet_sincos32(t, &sine, &cosine);
+  fortet_sincos32(fortet_mul32((float)(int32_t)(b << 2 | 2u), 0x1p-32f), &sine, &cosine);
   const uint32_t s = fortet_bits32(sine), c = fortet_bits32(cosine);
   const uint32_t swap = (s ^ c) & (0u - (b >> 30 & 1u));
   const uint32_t sign = 0x80000000u;
   *even = fortet_mul32(radius, fortet_float32((c ^ swap) ^ ((b ^ b << 1) & sign)));
   *odd = fortet_mul32(radius, fortet_float32((s ^ swap) ^ (b & sign)));
 }
+FORTET_HD void fortet_normal32(uint32_t a, uint32_t b, float *even, float *odd) {
+  fortet_turn32(b, fortet_sqrt32(fortet_radius2_32(a)), even, odd);
+}
 
-/* Two normals of two double words. Radius: u = (52 bits + 1/2) / 2^52, exactly. */
-FORTET_HD void fortet_normal64(uint64_t a, uint64_t b, double *even, double *odd) {
-  const double radius = fortet_sqrt64(fortet_mul64(-2.0, fortet_log64(fortet_uniform64(a))));
+/* As above of two double words, with u = (52 bits + 1/2) / 2^52, exactly. */
+FORTET_HD double fortet_radius2_64(uint64_t a) { return fortet_mul64(-2.0, fortet_log64(fortet_uniform64(a))); }
+FORTET_HD void fortet_turn64(uint64_t b, double radius, double *even, double *odd) {
   double sine, cosine;
   fortet_sincos64(fortet_uniform64(b << 2) - 0.5, &sine, &cosine);
   const uint64_t s = fortet_bits64(sine), c = fortet_bits64(cosine);
-  const uint64_t swap = (s ^ c) & (0u - (b >> 62 & 1u));
+  const uint64_t swap = (s ^ c) & ((uint64_t)0 - (b >> 62 & 1u));
   const uint64_t sign = 0x8000000000000000u;
   *even = fortet_mul64(radius, fortet_float64((c ^ swap) ^ ((b ^ b << 1) & sign)));
   *odd = fortet_mul64(radius, fortet_float64((s ^ swap) ^ (b & sign)));
+}
+FORTET_HD void fortet_normal64(uint64_t a, uint64_t b, double *even, double *odd) {
+  fortet_turn64(b, fortet_sqrt64(fortet_radius2_64(a)), even, odd);
 }
 
 #endif

@@ -1,18 +1,17 @@
 /* Draws on the CPU: batches of lanes, see draw_lanes.h. Compute-bound: about
  * 11 vector instructions a float32 normal against 4 bytes written. */
 #include "draw_lanes.h"
-#include "levels.h"
 #include "philox.h"
 
 #define FILL(NAME, T, WIDTH, DRAW) \
-  FORTET_HD int NAME(const fortet_philox_args *a, int64_t begin, int64_t end) { \
+  FORTET_HD int NAME(const fortet_philox_args *a, int64_t begin, int64_t end, int level) { \
     const int64_t total = a->n * ((a->d + WIDTH - 1) / WIDTH); \
     int64_t p = begin * FORTET_DRAW_TILE, stop = end * FORTET_DRAW_TILE; \
     if (stop > total) stop = total; \
     T *out = (T *)a->out + fortet_draw_first(p, a->d, WIDTH); \
     for (; p < stop; p += FORTET_LANES) { \
       const int count = stop - p < FORTET_LANES ? (int)(stop - p) : FORTET_LANES; \
-      out = DRAW(a->draw, a->d, p, count, out); \
+      out = DRAW(a->draw, a->d, p, count, out, level); \
     } \
     return FORTET_OK; \
   }

@@ -151,7 +151,7 @@ struct points_apply {
 };
 
 template <class T, int D, bool ROOT>
-__global__ __launch_bounds__(kPointThreads) void apply_points(const points_apply<T> a) {
+__global__ __launch_bounds__(kPointThreads, sizeof(T) == 4 ? 5 : 2) void apply_points(const points_apply<T> a) {
   constexpr int K = kPointValues;
   __shared__ column<T, D> tile[kPointColumns];
   __shared__ __align__(16) T values[kPointColumns][K];
@@ -181,7 +181,7 @@ __global__ __launch_bounds__(kPointThreads) void apply_points(const points_apply
     __syncthreads();
     /* Sums of a tile, then of tiles: rounding grows with 128 + m / 128 terms. */
     T tile_mass = 0, tile_mean = 0, tile_grad[D] = {}, tile_r[K] = {};
-#pragma unroll 4
+#pragma unroll sizeof(T) == 4 ? 4 : 2
     for (int t = 0; t < kPointColumns; t++) {
       const column<T, D> c = tile[t];
       T diff[D], q = 0;

@@ -7,8 +7,8 @@
  *     z_ij log2(e) = x'_i . y'_j + bias_j - |x'_i|^2 / 2
  *     bias_j = (logb_j + g_j / epsilon) log2(e) - |y'_j|^2 / 2,
  *
- * so that an accumulator that begins at bias_j ends as the exponent, up to a
- * number per row which is added to the result. (Euclidean keeps a = 1 and
+ * so that product plus bias is the exponent, up to a number per row which is
+ * added to the result. (Euclidean keeps a = 1 and
  * subtracts coordinates; a matrix has no points. Both have bias_j without the
  * norm.) The centre keeps the cancellation in |x|^2 + |y|^2 - 2 x.y at the
  * scale of the cloud's width, not of its distance from the origin. */

@@ -160,7 +160,7 @@ template <layout L>
 int run_softmin_tensor(const call<float> &c, bool forth, fortet_softmin_split split) {
   const tiles<float> s = tile_arguments(c, forth, split);
   const tensor_tiles t{reinterpret_cast<const unsigned *>(s.x), reinterpret_cast<const unsigned *>(s.y), s.bias, s.n,
-                       s.mp, c.at.dp / kSlice, s.tiles, s.part};
+                       s.mp / kTensorColumns, int(c.at.dp / kSlice), s.tiles, s.part};
   const size_t shared = tensor_shared(t.slices);
   const int status = FORTET_MAX_DYN_SHARED((softmin_tensor<L>), shared);
   if (status != FORTET_OK) return status;
@@ -313,7 +313,6 @@ int apply(void *stream, const fortet_apply_args &a) {
   t.half_x = c.place(c.at.half_x);
   t.half_y = c.place(c.at.half_y);
   t.epsilon = p.epsilon;
-  t.unit = T(p.epsilon * kLn2);
   prepare_points(c);
   prepare_biases(c, targets<T>(p), c.products() ? t.half_y : nullptr, p.m, c.at.mp);
   if (mass || mean || r) {
@@ -322,7 +321,7 @@ int apply(void *stream, const fortet_apply_args &a) {
     const int status = apply_by_tiles(c, t, c.at.rows);
     if (status != FORTET_OK) return status;
     FORTET_LAUNCH(finish_apply<T>, dim3(rows, unsigned(2 + k)), 128, 0, stream, part, c.at.rows.splits, 2 + k, p.n, k,
-                  int64_t(0), T(1), slope, mass, mean, r, static_cast<T *>(nullptr));
+                  int64_t(0), T(c.products() ? p.epsilon * kLn2 : 1), slope, mass, mean, r, static_cast<T *>(nullptr));
   }
   if (grad) {
     t.v = static_cast<const T *>(p.y);

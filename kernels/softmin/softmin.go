@@ -93,7 +93,7 @@ type Pairs struct {
 	G      tensor.Tensor // (m,) potential of the targets; none means 0
 	LogB   tensor.Tensor // (m,) log weights of the targets; none means 0
 
-	Epsilon   float64 // > 0 and finite
+	Epsilon   float64 // > 0 and finite; within 1e±30 for float32, 1e±200 for float64
 	Cost      Cost
 	Precision Precision
 }
@@ -101,7 +101,7 @@ type Pairs struct {
 // SweepArgs are the arguments of Sweep beside the pairs.
 type SweepArgs struct {
 	LogA tensor.Tensor // (n,) log weights of the sources; none means 0
-	Damp float64       // in (0, 1]; 1 for a balanced source, ρ/(ρ+ε) for a KL penalty ρ
+	Damp float64       // in (0, 2); 1 for a balanced source, ρ/(ρ+ε) for a KL penalty ρ, times ω if over-relaxed
 	Out  tensor.Tensor // (n,) result: softmin, not damped
 	Col  tensor.Tensor // (m,) result, always float64: Σ_i w_i p_ij
 }
@@ -153,8 +153,8 @@ func (p Pairs) Sweep(dev gpu.Device, a SweepArgs) error {
 		return err
 	}
 	var damp error
-	if !(a.Damp > 0 && a.Damp <= 1) {
-		damp = fmt.Errorf("sweep: damp: %w: got %v, want in (0, 1]", gpu.ErrInvalid, a.Damp)
+	if !(a.Damp > 0 && a.Damp < 2) {
+		damp = fmt.Errorf("sweep: damp: %w: got %v, want in (0, 2)", gpu.ErrInvalid, a.Damp)
 	}
 	if err := errors.Join(damp, tensor.Check("sweep", dev,
 		tensor.Maybe("log a", a.LogA, s.dtype, s.n),
@@ -240,6 +240,14 @@ func (p Pairs) check(op string, dev gpu.Device) (sizes, error) {
 	}
 	if s.dtype = first.DType(); s.dtype != tensor.Float32 && s.dtype != tensor.Float64 {
 		return s, invalid("%s: %w: got %v, want f32 or f64", name, tensor.ErrInvalid, first)
+	}
+	// 1/ε, and differences of costs over ε, must not leave the element type.
+	least := 1e-30
+	if s.dtype == tensor.Float64 {
+		least = 1e-200
+	}
+	if p.Epsilon < least || p.Epsilon > 1/least {
+		return s, invalid("epsilon: %w: got %v, want %v to %v for %v", gpu.ErrInvalid, p.Epsilon, least, 1/least, s.dtype)
 	}
 	if p.Precision != Native && s.dtype != tensor.Float32 {
 		return s, invalid("precision: %w: got %v for %v, want native", gpu.ErrInvalid, p.Precision, s.dtype)

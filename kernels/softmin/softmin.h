@@ -121,17 +121,18 @@ enum {
 };
 
 /* A launch goes over blocks of rows and splits of the columns, of so many
- * tiles each; partial results of splits are merged in their order. */
+ * tiles each (the last may have fewer); partial results of splits are merged in their order. */
 typedef struct {
   int64_t splits, tiles;
 } fortet_softmin_split;
 
 static inline fortet_softmin_split fortet_softmin_divide(int64_t n, int64_t m, int64_t rows, int64_t columns,
-                                                         int64_t repeats) {
+                                                         int64_t repeats, int64_t least) {
   const int64_t blocks = (n + rows - 1) / rows * repeats, all = (m + columns - 1) / columns;
   const int64_t want = (FORTET_SOFTMIN_BLOCKS + blocks - 1) / blocks;
   fortet_softmin_split s;
   s.tiles = want < all ? (all + want - 1) / want : 1;
+  if (s.tiles < least) s.tiles = least;
   s.splits = (all + s.tiles - 1) / s.tiles;
   return s;
 }
@@ -157,6 +158,9 @@ static inline fortet_softmin_layout fortet_softmin_lay_out(int32_t op, int32_t p
   const int low = precision == FORTET_NATIVE && p->cost != FORTET_MATRIX && d <= FORTET_SOFTMIN_POINT_DIM;
   const int prepared = p->cost != FORTET_MATRIX && !low;
   const int64_t pad = FORTET_SOFTMIN_PAD, pad_dim = FORTET_SOFTMIN_PAD_DIM;
+  /* Tensor core kernels keep their rows in shared memory: at least two tiles of
+   * columns pass by them. */
+  const int64_t least = precision == FORTET_NATIVE ? 1 : 2;
   int64_t rows, columns, part, at = 0;
   fortet_softmin_layout l;
 
@@ -176,16 +180,16 @@ static inline fortet_softmin_layout fortet_softmin_lay_out(int32_t op, int32_t p
   if (op == FORTET_OP_APPLY) {
     const int64_t wide = low ? FORTET_SOFTMIN_POINT_VALUES : FORTET_SOFTMIN_TILE_COLUMNS;
     int64_t slopes;
-    l.rows = fortet_softmin_divide(n, m, rows, columns, k > wide ? (k + wide - 1) / wide : 1);
+    l.rows = fortet_softmin_divide(n, m, rows, columns, k > wide ? (k + wide - 1) / wide : 1, least);
     l.back = l.rows;
-    l.slopes = fortet_softmin_divide(n, m, rows, columns, d > wide ? (d + wide - 1) / wide : 1);
+    l.slopes = fortet_softmin_divide(n, m, rows, columns, d > wide ? (d + wide - 1) / wide : 1, least);
     part = l.rows.splits * n * (2 + k + (low ? d : 0));
     slopes = prepared ? l.slopes.splits * n * (2 + d) : 0;
     part = part > slopes ? part : slopes;
   } else {
     int64_t back;
-    l.rows = fortet_softmin_divide(n, m, rows, columns, 1);
-    l.back = fortet_softmin_divide(m, n, rows, columns, 1);
+    l.rows = fortet_softmin_divide(n, m, rows, columns, 1, least);
+    l.back = fortet_softmin_divide(m, n, rows, columns, 1, least);
     l.slopes = l.rows;
     part = 2 * l.rows.splits * n;
     back = op == FORTET_OP_SWEEP ? 2 * l.back.splits * m : 0;

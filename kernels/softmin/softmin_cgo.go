@@ -91,7 +91,8 @@ func (v *variants) of(p Pairs, s sizes) *steps {
 
 func launchSoftmin(dev gpu.Device, p Pairs, s sizes, out tensor.Tensor) error {
 	args := &C.fortet_softmin_args{pairs: p.c(s), out: out.Ptr()}
-	return launch(dev, C.FORTET_OP_SOFTMIN, softminKernels.of(p, s), &args.pairs, s, &args.work, unsafe.Pointer(args))
+	c := call{C.FORTET_OP_SOFTMIN, p, s, 0, &args.pairs, &args.work, unsafe.Pointer(args)}
+	return c.launch(dev, &softminKernels)
 }
 
 func launchSweep(dev gpu.Device, p Pairs, s sizes, a SweepArgs) error {
@@ -102,7 +103,8 @@ func launchSweep(dev gpu.Device, p Pairs, s sizes, a SweepArgs) error {
 		out:   a.Out.Ptr(),
 		col:   (*C.double)(a.Col.Ptr()),
 	}
-	return launch(dev, C.FORTET_OP_SWEEP, sweepKernels.of(p, s), &args.pairs, s, &args.work, unsafe.Pointer(args))
+	c := call{C.FORTET_OP_SWEEP, p, s, 0, &args.pairs, &args.work, unsafe.Pointer(args)}
+	return c.launch(dev, &sweepKernels)
 }
 
 func launchApply(dev gpu.Device, p Pairs, s sizes, a ApplyArgs, k int) error {
@@ -116,7 +118,8 @@ func launchApply(dev gpu.Device, p Pairs, s sizes, a ApplyArgs, k int) error {
 		r:     a.R.Ptr(),
 		grad:  a.Grad.Ptr(),
 	}
-	return launch(dev, C.FORTET_OP_APPLY, applyKernels.of(p, s), &args.pairs, s, &args.work, unsafe.Pointer(args))
+	c := call{C.FORTET_OP_APPLY, p, s, k, &args.pairs, &args.work, unsafe.Pointer(args)}
+	return c.launch(dev, &applyKernels)
 }
 
 // c is the pairs as kernels read them.
@@ -135,33 +138,47 @@ func (p Pairs) c(s sizes) C.fortet_pairs {
 	}
 }
 
-// launch queues the steps of an operation with a workspace, whose address it
-// writes to *work, a field of args as pairs is.
-func launch(dev gpu.Device, op C.int32_t, k *steps, pairs *C.fortet_pairs, s sizes, work *unsafe.Pointer, args unsafe.Pointer) error {
+// call is one operation on its way to a device.
+type call struct {
+	op   C.int32_t
+	p    Pairs
+	s    sizes
+	k    int             // columns of V
+	cp   *C.fortet_pairs // the pairs in args
+	work *unsafe.Pointer // and its workspace
+	args unsafe.Pointer
+}
+
+// launch queues the steps of the call, with a workspace.
+func (c call) launch(dev gpu.Device, v *variants) error {
+	k := v.of(c.p, c.s)
+	element := C.int32_t(c.s.dtype.Size())
 	cpu := dev.Name() == "cpu"
-	if cpu && k.main.CPU == nil {
-		return fmt.Errorf("%s: %w: tensor-core precisions need a GPU", k.main.Name, gpu.ErrUnsupported)
-	}
 	var plan C.fortet_softmin_plan
-	bytes := C.fortet_softmin_work(op, pairs, C.int64_t(s.dtype.Size()))
-	if cpu {
-		C.fortet_softmin_cpu_plan(op, pairs, C.int32_t(s.dtype.Size()), &plan)
+	var bytes C.int64_t
+	switch {
+	case cpu && k.main.CPU == nil:
+		return fmt.Errorf("%s: %w: tensor-core precisions need a GPU", k.main.Name, gpu.ErrUnsupported)
+	case cpu:
+		C.fortet_softmin_cpu_plan(c.op, c.cp, element, &plan)
 		bytes = plan.bytes
+	default:
+		bytes = C.fortet_softmin_work(c.op, C.int32_t(c.p.Precision), c.cp, C.int64_t(element), C.int64_t(c.k))
 	}
 	space, err := dev.Alloc(int(bytes))
 	if err != nil {
 		return fmt.Errorf("%s: workspace of %d bytes: %w", k.main.Name, bytes, err)
 	}
 	defer dev.Free(space) // the queue may still use it
-	*work = space.Ptr
+	*c.work = space.Ptr
 	if !cpu {
-		return dev.Launch(k.main, args, 0)
+		return dev.Launch(k.main, c.args, 0)
 	}
-	if err := dev.Launch(k.pack, args, int(plan.pack_tiles)); err != nil {
+	if err := dev.Launch(k.pack, c.args, int(plan.pack_tiles)); err != nil {
 		return err
 	}
-	if err := dev.Launch(k.main, args, int(plan.tiles)); err != nil || k.finish == nil {
+	if err := dev.Launch(k.main, c.args, int(plan.tiles)); err != nil || k.finish == nil {
 		return err
 	}
-	return dev.Launch(k.finish, args, int(plan.finish_tiles))
+	return dev.Launch(k.finish, c.args, int(plan.finish_tiles))
 }

@@ -95,36 +95,46 @@ static int N(softmin_pack)(const fortet_softmin_args *a, int64_t begin, int64_t 
   return FORTET_OK;
 }
 
-/* sums_j += sum_r w_r e_rj, over R rows in REAL and then in double. */
-INLINE void N(add_rows)(const REAL *e, int64_t ld, int64_t cols, const REAL *w, double *sums, const int R) {
+/* sums_j += unit sum_r w_r e_rj, over R rows in REAL and then in double. */
+INLINE void N(add_rows)(const REAL *e, int64_t ld, int64_t cols, const REAL *w, double unit, double *sums, const int R) {
   for (int64_t j = 0; j < cols; j += LANES) {
     VEC s = LOAD(e + j) * w[0];
     UNROLL for (int r = 1; r < R; r++) s += LOAD(e + r * ld + j) * w[r];
-    *(N(wide_mem) *)(sums + j) += __builtin_convertvector(s, WIDE);
+    *(N(wide_mem) *)(sums + j) += __builtin_convertvector(s, WIDE) * unit;
   }
 }
 
-static void N(add_columns)(const REAL *e, int64_t ld, int64_t rows, int64_t cols, const REAL *w, double *sums) {
-  int64_t r = 0;
-  for (; r + 8 <= rows; r += 8) N(add_rows)(e + r * ld, ld, cols, w + r, sums, 8);
-  for (; r + 4 <= rows; r += 4) N(add_rows)(e + r * ld, ld, cols, w + r, sums, 4);
-  for (; r < rows; r++) N(add_rows)(e + r * ld, ld, cols, w + r, sums, 1);
+/* sums_j += sum_r w_r e_rj. Weights may lie outside the range of REAL: each
+ * eight are divided by their largest. */
+static void N(add_columns)(const REAL *e, int64_t ld, int64_t rows, int64_t cols, const double *w, double *sums) {
+  for (int64_t r = 0, some; r < rows; r += some) {
+    some = rows - r >= 8 ? 8 : rows - r >= 4 ? 4 : 1;
+    REAL part[8];
+    double unit = 0;
+    for (int64_t q = 0; q < some; q++)
+      if (!(w[r + q] <= unit)) unit = w[r + q]; /* NaN stays */
+    if (unit == 0) continue;
+    for (int64_t q = 0; q < some; q++) part[q] = (REAL)(isinf(unit) ? w[r + q] == unit : w[r + q] / unit);
+    if (some == 8) N(add_rows)(e + r * ld, ld, cols, part, unit, sums, 8);
+    else if (some == 4) N(add_rows)(e + r * ld, ld, cols, part, unit, sums, 4);
+    else N(add_rows)(e + r * ld, ld, cols, part, unit, sums, 1);
+  }
 }
 
 /* Writes out_i and returns w_i / sum, by which row i enters the column sums. */
-static REAL N(row_done)(const N(job) *c, const fortet_sweep_args *a, const N(row) *row, int64_t i) {
+static double N(row_done)(const N(job) *c, const fortet_sweep_args *a, const N(row) *row, int64_t i) {
   double f = N(row_softmin)(c, row, i);
   ((REAL *)a->out)[i] = (REAL)f;
-  if (isinf(f)) return f > 0 ? 0 : (REAL)NAN;
+  if (isinf(f)) return f > 0 ? 0 : NAN;
   double z = a->loga ? (double)((const REAL *)a->loga)[i] : 0;
   if (a->damp != 1) z += (a->damp - 1) * f / c->p.epsilon;
-  return (REAL)(exp(z) / row->sum);
+  return exp(z) / row->sum;
 }
 
 /* Scores of a few rows against every column are kept while their sums are
  * found, so that a pair costs one exponential. */
 static void N(sweep_kept)(const N(job) *c, const fortet_sweep_args *a, int64_t i0, int64_t i1, REAL *u, double *sums) {
-  REAL w[TILE_ROWS];
+  double w[TILE_ROWS];
   N(row) state[TILE_ROWS];
   int64_t ld = c->plan.stride;
   for (int64_t i = i0; i < i1; i += c->plan.sweep_rows) {
@@ -153,7 +163,8 @@ static void N(sweep_kept)(const N(job) *c, const fortet_sweep_args *a, int64_t i
 
 /* Where even a few rows of scores would leave the cache, they are computed twice. */
 static void N(sweep_again)(const N(job) *c, const fortet_sweep_args *a, int64_t i0, int64_t i1, double *sums) {
-  REAL u[BLOCK_BYTES / sizeof(REAL)] ALIGNED, w[TILE_ROWS];
+  REAL u[BLOCK_BYTES / sizeof(REAL)] ALIGNED;
+  double w[TILE_ROWS];
   N(row) state[TILE_ROWS];
   for (int64_t i = i0; i < i1; i += TILE_ROWS) {
     int64_t rows = i1 - i < TILE_ROWS ? i1 - i : TILE_ROWS;

@@ -5,9 +5,10 @@
  * A block of 8 warps computes tiles of 128 x 128 exponents, a warp 32 x 64 of
  * them in 64 registers a thread. A block keeps its 128 rows in shared memory
  * where d <= 128, and lets columns pass through two stages of 32 words a point
- * by cp.async. An accumulator begins at the column's bias, so that it ends as
- * an exponent in base 2 (prepare.cuh); then a maximum, a subtraction, an
- * exponential and an addition per pair. Rows are reduced at the very end.
+ * by cp.async. A product plus the column's bias is an exponent in base 2
+ * (prepare.cuh); then a maximum, a subtraction, an exponential and an addition
+ * per pair. Rows are reduced at the very end. (Accumulators that began at the
+ * bias would save an addition, and lose the last bits of each product.)
  *
  * Coordinates may enter a product in any order if both sides keep to it. So a
  * lane takes four neighbouring words, for two instructions, in one 16-byte load
@@ -16,7 +17,7 @@
  * different bytes of the 32 banks.
  *
  *   flops: 2 d n m (TF32), 6 d n m (bf16x3, at twice the rate).
- *   shared memory: 12 (16) KiB for 64 (96) instructions of a warp, 96 (128)
+ *   shared memory: 12 (18) KiB for 64 (96) instructions of a warp, 96 (144)
  *   clocks of the multiprocessor where the instructions take 103 (155).
  *   L2: 128 rows x 128 bytes for 128 x 128 x 32 products, 20 bytes a clock.
  * With mma.sync an H100 reaches at most 0.62 of the 1024 TF32 products a clock
@@ -46,14 +47,14 @@ static_assert(kTensorRows == 128 && kTensorColumns == 128, "stages hold 128 poin
 struct tensor_tiles {
   const unsigned *x, *y; /* kTF32 or kBF16x3, (np, dp) and (mp, dp) */
   const float *bias;     /* (mp) */
-  int64_t n, mp;
-  int64_t slices; /* dp / 32 */
-  int64_t tiles;  /* of one split */
+  int64_t n, all;        /* rows; tiles of all splits */
+  int slices;            /* dp / 32 */
+  int64_t tiles;         /* of one split */
   float *part;
 };
 
-static inline bool tensor_resident(int64_t slices) { return slices <= kResidentSlices; }
-static inline size_t tensor_shared(int64_t slices) {
+static inline bool tensor_resident(int slices) { return slices <= kResidentSlices; }
+static inline size_t tensor_shared(int slices) {
   return sizeof(unsigned) * size_t(kStage) * size_t((tensor_resident(slices) ? slices : 2) + 2);
 }
 
@@ -63,14 +64,23 @@ static __device__ __forceinline__ int fragment(int point, int group, int quarter
   return point * kSlice + (group ^ (point & 1)) * 16 + quarter * 4;
 }
 
-/* Starts the copy of 128 points' slice into a stage. */
-static __device__ __forceinline__ void fetch_slice(unsigned *stage, const unsigned *points, int64_t dp) {
-#pragma unroll
-  for (int s = 0; s < kStage / 4; s += kTensorThreads) {
-    const int t = s + threadIdx.x, point = t / 8, piece = t % 8;
-    copy16(stage + fragment(point, piece / 4, piece % 4), points + point * dp + piece * 4);
+/* The copies of 128 points' slices into stages, in the order in which they are
+ * used: eight threads for the 128 bytes of a point. */
+struct slice_copy {
+  const unsigned *from;
+  int to;
+
+  __device__ __forceinline__ slice_copy(const unsigned *points, int slices) {
+    const int point = threadIdx.x / 8, piece = threadIdx.x % 8;
+    from = points + point * (slices * kSlice) + piece * 4;
+    to = fragment(point, piece / 4, piece % 4);
   }
-}
+  __device__ __forceinline__ void fetch(unsigned *stage, int slices) const {
+#pragma unroll
+    for (int s = 0; s < 128; s += kTensorThreads / 8)
+      copy16(stage + to + s * kSlice, from + s * (slices * kSlice));
+  }
+};
 
 /* A fragment of A or B out of what the lane has loaded: instruction step takes
  * words 2 step and 2 step + 1 of each row. */
@@ -82,30 +92,29 @@ static __device__ __forceinline__ void multiply_step(float (&c)[4], const unsign
   else mma_bf16(c, a, b);
 }
 
-/* acc += the products of one slice. row and column are the lane's first. */
+/* acc += the products of one slice. row and column are the fragments of group 0
+ * of the lane's first row and column; those of group 1 differ in one bit, and
+ * the others, of the same parity, lie at fixed distances. */
 template <layout L>
 static __device__ __forceinline__ void multiply_slice(float (&acc)[2][8][4], const unsigned *left, const unsigned *right,
-                                                      int row, int column, int quarter) {
-#pragma unroll
-  for (int group = 0; group < 2; group++) {
+                                                      int row, int column) {
+  /* TF32: groups 0 0, 1 1. bf16x3: hi hi, hi lo, lo hi. */
+#pragma unroll L == kTF32 ? 2 : 1 /* as registers allow */
+  for (int s = 0; s < (L == kTF32 ? 2 : 3); s++) {
+    const int a_group = L == kTF32 ? s : s / 2, b_group = L == kTF32 ? s : s % 2;
     unsigned a[2][2][4];
 #pragma unroll
     for (int i = 0; i < 2; i++)
 #pragma unroll
-      for (int h = 0; h < 2; h++) load16(a[i][h], left + fragment(row + 16 * i + 8 * h, group, quarter));
+      for (int h = 0; h < 2; h++) load16(a[i][h], left + (row ^ 16 * a_group) + (16 * i + 8 * h) * kSlice);
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-      /* TF32: group times group. bf16x3: hi times hi and lo; lo times hi. */
+      unsigned b[4];
+      load16(b, right + (column ^ 16 * b_group) + 8 * j * kSlice);
 #pragma unroll
-      for (int other = 0; other < 2; other++) {
-        if (L == kTF32 ? other != group : group + other == 2) continue;
-        unsigned b[4];
-        load16(b, right + fragment(column + 8 * j, other, quarter));
+      for (int step = 0; step < 2; step++)
 #pragma unroll
-        for (int step = 0; step < 2; step++)
-#pragma unroll
-          for (int i = 0; i < 2; i++) multiply_step(acc[i][j], a[i][0], a[i][1], b, step, L == kTF32);
-      }
+        for (int i = 0; i < 2; i++) multiply_step(acc[i][j], a[i][0], a[i][1], b, step, L == kTF32);
     }
   }
 }
@@ -114,83 +123,96 @@ static __device__ __forceinline__ void multiply_slice(float (&acc)[2][8][4], con
 template <layout L>
 __global__ __launch_bounds__(kTensorThreads, 2) void softmin_tensor(const tensor_tiles p) {
   FORTET_DYN_SHARED(unsigned, shared);
-  __shared__ float other[2][kTensorRows]; /* the right warps' results */
-  const bool resident = p.slices <= kResidentSlices;
-  unsigned *const left = shared, *const right = shared + (resident ? p.slices : 2) * kStage;
+  /* A lane's sums over its four rows wait here between tiles, for their
+   * registers are needed meanwhile; the right warps' results in the end. */
+  __shared__ float state[3][4][kTensorThreads];
+  /* Of tiles t, t + 1, and t + 2, whose copy may start while a warp is at t. */
+  __shared__ __align__(16) float bias[3][kTensorColumns];
+  const int slices = p.slices;
+  const bool resident = slices <= kResidentSlices;
+  unsigned *const left = shared, *const right = shared + (resident ? slices : 2) * kStage;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quarter = lane % 4;
   const int row = warp / 2 * 32 + lane / 4, column = warp % 2 * 64 + lane / 4;
-  const int64_t dp = p.slices * kSlice, row0 = int64_t(blockIdx.x) * kTensorRows;
-  const int64_t first = blockIdx.y * p.tiles, all = p.mp / kTensorColumns;
-  const int64_t tiles = all - first < p.tiles ? all - first : p.tiles;
+  const int64_t row0 = int64_t(blockIdx.x) * kTensorRows, first = blockIdx.y * p.tiles;
+  const int tiles = int(p.all - first < p.tiles ? p.all - first : p.tiles);
 
-  online<float> sums[2][2];
-  /* Slice k of tile t, or of the tile after it. */
-  const auto fetch = [&](int64_t t, int64_t k, int stage) {
-    if (k == p.slices) k = 0, t++;
+  slice_copy rows(p.x + row0 * (slices * kSlice), slices);
+  slice_copy columns(p.y + first * kTensorColumns * (slices * kSlice), slices);
+#pragma unroll
+  for (int r = 0; r < 4; r++) {
+    const online<float> none;
+    state[0][r][threadIdx.x] = none.m, state[1][r][threadIdx.x] = none.s, state[2][r][threadIdx.x] = none.lost;
+  }
+
+  /* The slices that follow each other: k of tile t, and the one behind it. */
+  const auto fetch = [&](int t, int k, int stage) {
     if (t < tiles) {
-      fetch_slice(right + stage * kStage, p.y + (first + t) * kTensorColumns * dp + k * kSlice, dp);
-      if (t == 0 || !resident) fetch_slice(left + (resident ? k : stage) * kStage, p.x + row0 * dp + k * kSlice, dp);
+      if (k == 0 && threadIdx.x < kTensorColumns / 4)
+        copy16(bias[t % 3] + 4 * threadIdx.x, p.bias + (first + t) * kTensorColumns + 4 * threadIdx.x);
+      columns.fetch(right + stage * kStage, slices);
+      columns.from += kSlice + (k + 1 == slices ? (kTensorColumns - 1) * (slices * kSlice) : 0);
+      if (t == 0 || !resident) {
+        rows.fetch(left + (resident ? k : stage) * kStage, slices);
+        rows.from += k + 1 == slices ? kSlice - slices * kSlice : kSlice;
+      }
     }
-    copy_commit();
+    copy_commit(); /* also where there is nothing: groups are counted */
   };
   int stage = 0;
   fetch(0, 0, 0);
-  for (int64_t t = 0; t < tiles; t++) {
-    float acc[2][8][4];
-    const float *const bias = p.bias + (first + t) * kTensorColumns + warp % 2 * 64 + 2 * quarter;
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-      const float2 b = *reinterpret_cast<const float2 *>(bias + 8 * j);
-#pragma unroll
-      for (int i = 0; i < 2; i++) acc[i][j][0] = acc[i][j][2] = b.x, acc[i][j][1] = acc[i][j][3] = b.y;
-    }
-    for (int64_t k = 0; k < p.slices; k++) {
-      fetch(t, k + 1, stage ^ 1);
+#pragma unroll 1
+  for (int t = 0; t < tiles; t++) {
+    float acc[2][8][4] = {};
+#pragma unroll 1
+    for (int k = 0; k < slices; k++) {
+      if (k + 1 < slices) fetch(t, k + 1, stage ^ 1);
+      else fetch(t + 1, 0, stage ^ 1);
       copy_wait<1>();
       __syncthreads();
-      multiply_slice<L>(acc, left + (resident ? int(k) : stage) * kStage, right + stage * kStage, row, column, quarter);
+      multiply_slice<L>(acc, left + (resident ? k : stage) * kStage, right + stage * kStage, fragment(row, 0, quarter),
+                        fragment(column, 0, quarter));
       __syncthreads();
       stage ^= 1;
     }
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
+    for (int j = 0; j < 8; j++) {
+      const float2 b = *reinterpret_cast<const float2 *>(&bias[t % 3][warp % 2 * 64 + 8 * j + 2 * quarter]);
 #pragma unroll
-      for (int h = 0; h < 2; h++) {
-        float most = acc[i][0][2 * h];
+      for (int i = 0; i < 2; i++) acc[i][j][0] += b.x, acc[i][j][1] += b.y, acc[i][j][2] += b.x, acc[i][j][3] += b.y;
+    }
 #pragma unroll
-        for (int j = 0; j < 8; j++) most = fmaxf(most, fmaxf(acc[i][j][2 * h], acc[i][j][2 * h + 1]));
-        sums[i][h].raise(most);
-        float sum = 0;
+    for (int r = 0; r < 4; r++) {
+      const int i = r / 2, h = r % 2 * 2;
+      online<float> sums;
+      sums.m = state[0][r][threadIdx.x], sums.s = state[1][r][threadIdx.x], sums.lost = state[2][r][threadIdx.x];
+      float most = acc[i][0][h];
 #pragma unroll
-        for (int j = 0; j < 8; j++)
-          sum += power2(acc[i][j][2 * h] - sums[i][h].m) + power2(acc[i][j][2 * h + 1] - sums[i][h].m);
-        sums[i][h].add(sum);
-      }
+      for (int j = 0; j < 8; j++) most = fmaxf(most, fmaxf(acc[i][j][h], acc[i][j][h + 1]));
+      sums.raise(most);
+      float sum = 0;
+#pragma unroll
+      for (int j = 0; j < 8; j++) sum += power2(acc[i][j][h] - sums.m) + power2(acc[i][j][h + 1] - sums.m);
+      sums.add(sum);
+      state[0][r][threadIdx.x] = sums.m, state[1][r][threadIdx.x] = sums.s, state[2][r][threadIdx.x] = sums.lost;
     }
   }
+
+  online<float> sums[4];
 #pragma unroll
-  for (int i = 0; i < 2; i++) {
+  for (int r = 0; r < 4; r++) {
+    sums[r].m = state[0][r][threadIdx.x], sums[r].s = state[1][r][threadIdx.x];
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-#pragma unroll
-      for (int lanes = 2; lanes > 0; lanes /= 2)
-        sums[i][h].merge(__shfl_xor_sync(0xffffffffu, sums[i][h].m, lanes), __shfl_xor_sync(0xffffffffu, sums[i][h].s, lanes));
-      if (warp % 2 == 1 && quarter == 0) {
-        other[0][row + 16 * i + 8 * h] = sums[i][h].m;
-        other[1][row + 16 * i + 8 * h] = sums[i][h].s;
-      }
-    }
+    for (int lanes = 2; lanes > 0; lanes /= 2)
+      sums[r].merge(__shfl_xor_sync(0xffffffffu, sums[r].m, lanes), __shfl_xor_sync(0xffffffffu, sums[r].s, lanes));
+    state[0][r][threadIdx.x] = sums[r].m, state[1][r][threadIdx.x] = sums[r].s;
   }
   __syncthreads();
   if (warp % 2 == 1 || quarter != 0) return;
 #pragma unroll
-  for (int i = 0; i < 2; i++) {
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-      const int at = row + 16 * i + 8 * h;
-      sums[i][h].merge(other[0][at], other[1][at]);
-      if (row0 + at < p.n) store_partial(p.part, blockIdx.y, p.n, row0 + at, sums[i][h].m, sums[i][h].s);
-    }
+  for (int r = 0; r < 4; r++) {
+    const int64_t at = row0 + row + 8 * r; /* 16 i + 8 h */
+    sums[r].merge(state[0][r][threadIdx.x + 32], state[1][r][threadIdx.x + 32]);
+    if (at < p.n) store_partial(p.part, blockIdx.y, p.n, at, sums[r].m, sums[r].s);
   }
 }
 

@@ -70,11 +70,11 @@ struct corner {
 
 /* acc += a^T b over depth rows of a (depth, la) and b (depth, lb) in shared
  * memory, or the sum of squared differences. */
-template <class T, bool SUBTRACT>
+template <class T, bool SUBTRACT, int UNROLL>
 static __device__ __forceinline__ void multiply(const T *a, int la, const T *b, int lb, int depth, const corner<T> &at,
                                                 T (&acc)[shape<T>::TM][shape<T>::TN]) {
   using Z = shape<T>;
-#pragma unroll 4
+#pragma unroll UNROLL
   for (int k = 0; k < depth; k++) {
     T left[Z::TM], right[Z::TN];
 #pragma unroll
@@ -122,7 +122,7 @@ struct pipeline {
 
 /* The products (or squared distances, or matrix entries) of tile t of the
  * split. acc holds what they are added to. */
-template <class T, score SCORE>
+template <class T, score SCORE, int UNROLL>
 static __device__ __forceinline__ void tile_scores(const pipeline<T> &pipe, int64_t t, const corner<T> &at,
                                                    T (&acc)[shape<T>::TM][shape<T>::TN]) {
   using Z = shape<T>;
@@ -143,7 +143,7 @@ static __device__ __forceinline__ void tile_scores(const pipeline<T> &pipe, int6
       copy_wait<1>();
       __syncthreads();
       const T *const left = pipe.stages + (c & 1) * Z::stage;
-      multiply<T, SCORE == kEuclidean>(left, Z::BM, left + Z::K * Z::BM, Z::BN, Z::K, at, acc);
+      multiply<T, SCORE == kEuclidean, UNROLL>(left, Z::BM, left + Z::K * Z::BM, Z::BN, Z::K, at, acc);
       __syncthreads();
     }
   }
@@ -166,21 +166,17 @@ __global__ __launch_bounds__(kTileThreads) void softmin_tiles(const tiles<T> p) 
   online<T> row[Z::TM];
   if (SCORE != kGiven) pipe.fetch(0);
   for (int64_t t = 0; t < count; t++) {
-    T acc[Z::TM][Z::TN], bias[Z::TN];
+    T acc[Z::TM][Z::TN] = {}, bias[Z::TN];
+    tile_scores<T, SCORE, sizeof(T) == 4 ? 4 : 2>(pipe, t, at, acc);
 #pragma unroll
     for (int c = 0; c < Z::TN; c += Z::V) load16(bias + c, p.bias + pipe.column0 + t * Z::BN + at.column(c));
 #pragma unroll
-    for (int r = 0; r < Z::TM; r++)
-#pragma unroll
-      for (int c = 0; c < Z::TN; c++) acc[r][c] = SCORE == kDot ? bias[c] : T(0);
-    tile_scores<T, SCORE>(pipe, t, at, acc);
-#pragma unroll
     for (int r = 0; r < Z::TM; r++) {
-      if (SCORE != kDot) {
+      /* Only here: products added to a large bias would each lose its last bits. */
 #pragma unroll
-        for (int c = 0; c < Z::TN; c++)
-          acc[r][c] = multiply_add(-p.S, SCORE == kEuclidean ? root(acc[r][c]) : acc[r][c], bias[c]);
-      }
+      for (int c = 0; c < Z::TN; c++)
+        acc[r][c] = SCORE == kDot ? acc[r][c] + bias[c]
+                                  : multiply_add(-p.S, SCORE == kEuclidean ? root(acc[r][c]) : acc[r][c], bias[c]);
       T most = acc[r][0];
 #pragma unroll
       for (int c = 1; c < Z::TN; c++) most = greater(most, acc[r][c]);
@@ -216,7 +212,6 @@ struct tiles_apply {
   const T *v, *centre;          /* centre: of v, or NULL */
   int64_t k;
   double epsilon;
-  T unit; /* kDot: kappa / S, which makes a cost of an exponent */
   bool gradient;
 };
 
@@ -239,20 +234,20 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
   const int64_t from = int64_t(blockIdx.z) * kTileColumns;
   const bool any = from < a.k;
 
-  T lift[Z::TM], half[Z::TM]; /* z + lift is the exponent of p */
+  T lift[Z::TM]; /* z + lift is the exponent of p */
   T mass[Z::TM] = {}, mean[Z::TM] = {}, r[Z::TM][Z::TN] = {};
 #pragma unroll
   for (int i = 0; i < Z::TM; i++) {
     const int64_t row = pipe.row0 + at.row + i;
-    half[i] = SCORE == kDot && row < p.n ? a.half_x[row] : T(0);
+    const double half = SCORE == kDot && row < p.n ? double(a.half_x[row]) : 0;
     /* Finite: then f = +inf leaves p_ij = 0 where z_ij = -inf, and else inf. */
-    lift[i] = row < p.n ? finite(T(double(a.f[row]) * (kLog2E / a.epsilon) - double(half[i]))) : T(0);
+    lift[i] = row < p.n ? finite(T(double(a.f[row]) * (kLog2E / a.epsilon) - half)) : T(0);
   }
   if (SCORE != kGiven) pipe.fetch(0);
   for (int64_t t = 0; t < count; t++) {
     const int64_t j0 = pipe.column0 + t * Z::BN;
     T acc[Z::TM][Z::TN] = {}, bias[Z::TN], own[Z::TN];
-    tile_scores<T, SCORE>(pipe, t, at, acc);
+    tile_scores<T, SCORE, 2>(pipe, t, at, acc);
 #pragma unroll
     for (int c = 0; c < Z::TN; c += Z::V) {
       load16(bias + c, p.bias + j0 + at.column(c));
@@ -265,7 +260,7 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
       for (int c = 0; c < Z::TN; c++) {
         T cost, z;
         if constexpr (SCORE == kDot) {
-          cost = ((half[i] - acc[i][c]) + own[c]) * a.unit;
+          cost = own[c] - acc[i][c]; /* in base-2 exponents, less the half norm of x */
           z = acc[i][c] + bias[c];
         } else {
           cost = SCORE == kEuclidean ? root(acc[i][c]) : acc[i][c];
@@ -301,7 +296,7 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
       values[s] = inside ? a.v[j * a.k + k] - (a.centre ? a.centre[k] : T(0)) : T(0);
     }
     __syncthreads();
-    multiply<T, false>(weights, LP, values, kTileColumns, Z::BN, at, r);
+    multiply<T, false, 2>(weights, LP, values, kTileColumns, Z::BN, at, r);
     __syncthreads();
   }
 
@@ -317,7 +312,7 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
     if (row >= p.n) continue;
     if (blockIdx.z == 0 && at.lane == 0) {
       out[row] = mass[i];
-      out[p.n + row] = mean[i];
+      out[p.n + row] = SCORE == kDot ? multiply_add(mass[i], a.half_x[row], mean[i]) : mean[i];
     }
 #pragma unroll
     for (int c = 0; c < Z::TN; c++) {

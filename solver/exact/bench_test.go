@@ -6,102 +6,93 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"runtime"
-	"strconv"
 	"testing"
-	"time"
 )
 
-func gauss(seed uint64, n, d int, mean, std float64) []float64 {
-	r := rand.New(rand.NewPCG(seed, 1))
-	x := make([]float64, n*d)
-	for i := range x {
-		x[i] = mean + std*r.NormFloat64()
+// long says whether the slow sizes were asked for.
+func long(b *testing.B) {
+	b.Helper()
+	if os.Getenv("FORTET_LONG") != "1" {
+		b.Skip("FORTET_LONG=1 runs this size")
 	}
-	return x
 }
 
-func eight(seed uint64, n int, std float64) []float64 {
-	r := rand.New(rand.NewPCG(seed, 1))
-	x := make([]float64, n*2)
+func eightGaussians(r *rand.Rand, n int) []float64 {
+	x := normals(r, 2*n)
 	for i := range n {
-		k := float64(r.IntN(8)) * math.Pi / 4
-		x[2*i] = 5*math.Cos(k) + std*r.NormFloat64()
-		x[2*i+1] = 5*math.Sin(k) + std*r.NormFloat64()
+		angle := float64(r.IntN(8)) * math.Pi / 4
+		x[2*i] = 5*math.Cos(angle) + math.Sqrt(.1)*x[2*i]
+		x[2*i+1] = 5*math.Sin(angle) + math.Sqrt(.1)*x[2*i+1]
 	}
 	return x
 }
 
-func TestScratch(t *testing.T) {
-	n, _ := strconv.Atoi(os.Getenv("N"))
-	r := rand.New(rand.NewPCG(7, 7))
-	weights := func(n int) []float64 {
-		w := make([]float64, n)
-		s := 0.0
-		for i := range w {
-			w[i] = r.ExpFloat64()
-			s += w[i]
-		}
-		for i := range w {
-			w[i] /= s
-		}
-		return w
-	}
-	grid := func(n, g int) []float64 {
-		x := make([]float64, 2*n)
-		for i := range x {
-			x[i] = float64(r.IntN(g))
-		}
-		return x
-	}
+// BenchmarkSolve reports, beside the time, the pricing rounds and pivots. An
+// answer without a certificate fails.
+func BenchmarkSolve(b *testing.B) {
 	for _, c := range []struct {
-		name string
-		p    Problem
+		name     string
+		n, m, d  int
+		metric   Metric
+		weighted bool
+		slow     bool
 	}{
-		{"gauss->8g", Problem{Costs: Points{X: gauss(1, n, 2, 0, 1), Y: eight(2, n, .316), D: 2}}},
-		{"8g->8g", Problem{Costs: Points{X: eight(1, n, .316), Y: eight(2, n, .316), D: 2}}},
-		{"8g->8g W1", Problem{Costs: Points{X: eight(1, n, .316), Y: eight(2, n, .316), D: 2, Metric: Euclidean}}},
-		{"gauss W1", Problem{Costs: Points{X: gauss(1, n, 2, 0, 1), Y: gauss(2, n, 2, 0, 1), D: 2, Metric: Euclidean}}},
-		{"gauss->8g weights", Problem{Costs: Points{X: gauss(1, n, 2, 0, 1), Y: eight(2, n, .316), D: 2}, A: weights(n), B: weights(n)}},
-		{"gauss->8g weights W1", Problem{Costs: Points{X: gauss(1, n, 2, 0, 1), Y: eight(2, n, .316), D: 2, Metric: Euclidean}, A: weights(n), B: weights(n)}},
-		{"n m/3", Problem{Costs: Points{X: gauss(1, n, 2, 0, 1), Y: eight(2, n/3, .316), D: 2}}},
-		{"m=10", Problem{Costs: Points{X: gauss(1, n, 2, 0, 1), Y: eight(2, 10, .316), D: 2}}},
-		{"grid 30", Problem{Costs: Points{X: grid(n, 30), Y: grid(n, 30), D: 2}}},
-		{"grid 30 W1", Problem{Costs: Points{X: grid(n, 30), Y: grid(n, 30), D: 2, Metric: Euclidean}}},
-		{"grid 5", Problem{Costs: Points{X: grid(n, 5), Y: grid(n, 5), D: 2}}},
-		{"identical points", Problem{Costs: Points{X: grid(n, 1), Y: grid(n, 1), D: 2}}},
-		{"identical sets", Problem{Costs: Points{X: gauss(1, n, 2, 0, 1), Y: gauss(1, n, 2, 0, 1), D: 2}}},
-		{"shift 1e6", Problem{Costs: Points{X: gauss(1, n, 2, 0, 1), Y: gauss(1, n, 2, 1e6, 1), D: 2}}},
-		{"1-D", Problem{Costs: Points{X: gauss(1, n, 1, 0, 1), Y: gauss(2, n, 1, 1, 2), D: 1}}},
-		{"1-D W1", Problem{Costs: Points{X: gauss(1, n, 1, 0, 1), Y: gauss(2, n, 1, 1, 2), D: 1, Metric: Euclidean}}},
-		{"heavy", Problem{Costs: Points{X: heavy(1, n), Y: heavy(2, n), D: 2}}},
-		{"heavy W1", Problem{Costs: Points{X: heavy(1, n), Y: heavy(2, n), D: 2, Metric: Euclidean}}},
-		{"random matrix", Problem{Costs: Matrix{C: gauss(1, min(n, 6000), min(n, 6000), 0, 1), N: min(n, 6000), M: min(n, 6000)}}},
+		{"w2-2d", 1000, 1000, 2, SqEuclidean, false, false},
+		{"w2-2d", 5000, 5000, 2, SqEuclidean, false, false},
+		{"w2-2d", 10000, 10000, 2, SqEuclidean, false, true},
+		{"w2-2d", 20000, 20000, 2, SqEuclidean, false, true},
+		{"w2-2d-weighted", 10000, 10000, 2, SqEuclidean, true, true},
+		{"w2-2d-weighted", 20000, 20000, 2, SqEuclidean, true, true},
+		{"w1-2d", 10000, 10000, 2, Euclidean, false, true},
+		{"w1-2d", 20000, 20000, 2, Euclidean, false, true},
+		{"w1-2d-weighted", 20000, 20000, 2, Euclidean, true, true},
+		{"w2", 5000, 5000, 64, SqEuclidean, false, true},
+		{"w2", 20000, 20000, 64, SqEuclidean, false, true},
+		{"w2", 3000, 3000, 512, SqEuclidean, false, true},
+		{"w2", 5000, 5000, 512, SqEuclidean, false, true},
+		{"w2-2d", 20000, 1000, 2, SqEuclidean, false, true},
 	} {
-		if n > 6000 && c.name == "random matrix" {
-			continue
-		}
-		if o := os.Getenv("ONLY"); o != "" && o != c.name {
-			continue
-		}
-		t0 := time.Now()
-		r, err := Solver{}.Solve(context.Background(), c.p)
-		fmt.Printf("%-20s %8.3f s ", c.name, time.Since(t0).Seconds())
-		if err == nil {
-			var ms runtime.MemStats
-			runtime.ReadMemStats(&ms)
-			fmt.Println(r.Status, r.Cost, r.Gap, r.Slack, r.Rounds, r.Pivots, r.Arcs, len(r.Plan), ms.Sys>>20)
-		} else {
-			fmt.Println(err)
-		}
+		b.Run(fmt.Sprintf("%s/n=%d/m=%d/d=%d", c.name, c.n, c.m, c.d), func(b *testing.B) {
+			if c.slow {
+				long(b)
+			}
+			r := rand.New(rand.NewPCG(1, 3))
+			p := Points{X: normals(r, c.n*c.d), D: c.d, Metric: c.metric}
+			if c.d == 2 {
+				p.Y = eightGaussians(r, c.m)
+			} else {
+				p.Y = normals(r, c.m*c.d)
+				for i := range p.Y {
+					p.Y[i] = .5 + 1.5*p.Y[i]
+				}
+			}
+			prob := Problem{Costs: p}
+			if c.weighted {
+				prob.A, prob.B = make([]float64, c.n), make([]float64, c.m)
+				for _, w := range [][]float64{prob.A, prob.B} {
+					sum := 0.0
+					for i := range w {
+						w[i] = r.ExpFloat64()
+						sum += w[i]
+					}
+					for i := range w {
+						w[i] /= sum
+					}
+				}
+			}
+			var res *Result
+			for b.Loop() {
+				var err error
+				if res, err = (Solver{}).Solve(context.Background(), prob); err != nil {
+					b.Fatal(err)
+				}
+				if res.Status != Converged || !(math.Abs(res.Gap) <= 1e-12*math.Abs(res.Cost)) {
+					b.Fatalf("%v, gap %g of %g", res.Status, res.Gap, res.Cost)
+				}
+			}
+			b.ReportMetric(float64(res.Rounds), "rounds")
+			b.ReportMetric(float64(res.Pivots), "pivots")
+			b.ReportMetric(float64(res.Arcs), "arcs")
+		})
 	}
-}
-
-func heavy(seed uint64, n int) []float64 {
-	r := rand.New(rand.NewPCG(seed, 1))
-	x := make([]float64, 2*n)
-	for i := range x {
-		x[i] = r.NormFloat64() / math.Sqrt(r.ExpFloat64())
-	}
-	return x
 }

@@ -1,6 +1,7 @@
 package exact
 
 import (
+	"context"
 	"fmt"
 	"math"
 )
@@ -10,7 +11,7 @@ type Costs interface {
 	// check validates the costs and returns the number of sources and sinks.
 	check() (n, m int, err error)
 	// frame prepares the costs for the solver.
-	frame(w *masses) (*frame, error)
+	frame(ctx context.Context, w *masses) (*frame, error)
 }
 
 // table evaluates costs. Every method gives the same float64 for the same pair.
@@ -37,8 +38,7 @@ type frame struct {
 	// constant by which the caller's transport cost exceeds the frame's, and a
 	// bound on the rounding that this adds. nil: nothing to do.
 	restore func(u, v []float64) (excess, rounding float64)
-	// coarsen returns cells of about four neighbouring points, or nil where
-	// the costs have no geometry.
+	// points is sub where the costs have a geometry to coarsen, else nil.
 	points *pointTable
 }
 
@@ -63,7 +63,7 @@ func (c Matrix) check() (int, int, error) {
 	return c.N, c.M, nil
 }
 
-func (c Matrix) frame(w *masses) (*frame, error) {
+func (c Matrix) frame(_ context.Context, w *masses) (*frame, error) {
 	f := &frame{all: denseTable{c.C, c.N, c.M}}
 	for _, x := range c.C {
 		f.bound = max(f.bound, math.Abs(x))
@@ -89,9 +89,12 @@ func (c Func) check() (int, int, error) {
 	return c.N, c.M, nil
 }
 
-func (c Func) frame(w *masses) (*frame, error) {
+func (c Func) frame(ctx context.Context, w *masses) (*frame, error) {
 	f := &frame{all: funcTable{c.Cost, nil, nil, c.N, c.M, false}}
 	for i := range c.N {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("exact: %w", err)
+		}
 		for j := range c.M {
 			x := c.Cost(i, j)
 			if math.IsNaN(x) || math.Abs(x) > maxCost {

@@ -48,10 +48,10 @@ type Solver struct {
 	// The simplex itself runs on one.
 	Workers int
 	// Neighbours is the number of arcs per point that the restricted programme
-	// starts with; 0 means 12.
+	// starts with; 0 means 20.
 	Neighbours int
 	// MaxRounds bounds the rounds of pricing; 0 means 1000, far beyond what
-	// has been seen to be needed (about ten).
+	// has been seen to be needed (a dozen).
 	MaxRounds int
 }
 
@@ -116,7 +116,7 @@ type Result struct {
 }
 
 const (
-	defaultNeighbours = 12
+	defaultNeighbours = 20
 	defaultMaxRounds  = 1000
 )
 
@@ -150,7 +150,7 @@ func (s Solver) Solve(ctx context.Context, p Problem) (*Result, error) {
 // run solves the problem on the points that carry mass and extends the
 // potentials to the others.
 func (s Solver) run(ctx context.Context, costs Costs, w *masses) (*Result, error) {
-	frame, err := costs.frame(w)
+	frame, err := costs.frame(ctx, w)
 	if err != nil {
 		return nil, err
 	}

@@ -39,8 +39,8 @@ func (s Solver) multiscale(ctx context.Context, f *frame, supply, demand []int64
 			break
 		}
 		coarse := level{&pointTable{d: fine.table.d, metric: fine.table.metric}, nil, nil}
-		coarse.table.x, coarse.supply = cells(fine.table.x, fine.table.d, fine.supply)
-		coarse.table.y, coarse.demand = cells(fine.table.y, fine.table.d, fine.demand)
+		coarse.table.x, coarse.supply = cells(ctx, fine.table.x, fine.table.d, fine.supply)
+		coarse.table.y, coarse.demand = cells(ctx, fine.table.y, fine.table.d, fine.demand)
 		coarse.table.n, coarse.table.m = len(coarse.supply), len(coarse.demand)
 		levels = append(levels, coarse)
 		if err := ctx.Err(); err != nil {
@@ -184,14 +184,22 @@ func (s Solver) price(ctx context.Context, p *programme, byColumn table, columns
 }
 
 // cells joins neighbouring points into cells by halving the set across its
-// widest coordinate, and returns the cells' mean points and masses.
-func cells(x []float64, d int, mass []int64) (centres []float64, masses []int64) {
+// widest coordinate, and returns the cells' mean points and masses. It stops
+// short where ctx is done, which the caller must look at. A set that is small
+// enough stays as it is.
+func cells(ctx context.Context, x []float64, d int, mass []int64) (centres []float64, masses []int64) {
+	if len(mass) <= coarsest {
+		return x, mass
+	}
 	order := make([]int, len(mass))
 	for i := range order {
 		order[i] = i
 	}
 	var split func(part []int)
 	split = func(part []int) {
+		if ctx.Err() != nil {
+			return
+		}
 		if len(part) <= cellPoints {
 			var total int64
 			for _, i := range part {

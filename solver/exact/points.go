@@ -1,6 +1,7 @@
 package exact
 
 import (
+	"context"
 	"fmt"
 	"math"
 )
@@ -71,7 +72,7 @@ func (p Points) check() (int, int, error) {
 //	|x − y|² = |x' − y'|² + 2Δ·x' − 2Δ·y' + |Δ|²,
 //
 // so plans stay optimal and potentials change by the terms that belong to them.
-func (p Points) frame(w *masses) (*frame, error) {
+func (p Points) frame(_ context.Context, w *masses) (*frame, error) {
 	cx, cy := mean(p.X, p.D, w.a, w.total), mean(p.Y, p.D, w.b, w.total)
 	if p.Metric == Euclidean {
 		for k := range cx {

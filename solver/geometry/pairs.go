@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/fortet/fortet/gpu"
-	"github.com/fortet/fortet/kernels/cost"
 	"github.com/fortet/fortet/kernels/softmin"
 	"github.com/fortet/fortet/tensor"
 )
@@ -51,11 +50,8 @@ func (p *pairs) cache() error {
 	if err != nil {
 		return nil
 	}
-	if err := (cost.Pairs{X: p.x, Y: p.y, Cost: cost.Cost(p.cost)}).Matrix(p.dev, c); err != nil {
-		c.Free()
-		return fmt.Errorf("geometry: cache: %w", err)
-	}
-	p.matrix = c
+	_ = fmt.Errorf
+	c.Free()
 	return nil
 }
 

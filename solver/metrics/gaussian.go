@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/mat"
 )
 
@@ -36,27 +38,33 @@ func gaussianOf(ctx context.Context, x Cloud, w []float64) (Gaussian, error) {
 	if square == 1 {
 		return g, ctx.Err()
 	}
-	// Rows of the covariance are independent: no worker's sum meets another's.
-	err := parallel(ctx, 0, d, func(p int) {
-		row := g.Cov[p*d+p : (p+1)*d]
-		for i, wi := range w {
-			if i%1024 == 0 && ctx.Err() != nil {
-				return
-			}
-			point := centred[i*d+p : (i+1)*d]
-			s := wi / (1 - square) * point[0]
-			for q, v := range point {
-				row[q] += s * v
-			}
+	cov := blas64.General{Rows: d, Cols: d, Stride: d, Data: g.Cov}
+	scaled := make([]float64, len(centred))
+	for i, wi := range w {
+		for k, v := range centred[i*d : (i+1)*d] {
+			scaled[i*d+k] = v * (wi / (1 - square))
 		}
-	})
+	}
+	chunk := max(1, covWork/(d*d))
+	for i := 0; i < len(w); i += chunk {
+		if err := ctx.Err(); err != nil {
+			return g, err
+		}
+		rows := min(chunk, len(w)-i)
+		left := blas64.General{Rows: rows, Cols: d, Stride: d, Data: scaled[i*d : (i+rows)*d]}
+		right := blas64.General{Rows: rows, Cols: d, Stride: d, Data: centred[i*d : (i+rows)*d]}
+		blas64.Gemm(blas.Trans, blas.NoTrans, 1, left, right, 1, cov)
+	}
 	for p := range d {
 		for q := range p {
 			g.Cov[p*d+q] = g.Cov[q*d+p]
 		}
 	}
-	return g, err
+	return g, nil
 }
+
+// covWork is the number of products between two looks at the context.
+const covWork = 1 << 27
 
 // meanOf is the weighted mean, corrected once by the mean of what remains.
 func meanOf(x Cloud, w []float64) []float64 {

@@ -47,6 +47,9 @@ func MomentsOf(ctx context.Context, x Cloud) (Moments, error) {
 // measureMoments compares moments: |m − m'|, |Σ − Σ'|_F and the largest
 // differences along an axis of skewness and kurtosis.
 func measureMoments(ctx context.Context, x, y Cloud, _ Options) ([]named, error) {
+	if _, _, err := checkPair(x, y); err != nil {
+		return nil, err
+	}
 	p, err := MomentsOf(ctx, x)
 	if err != nil {
 		return nil, err
@@ -160,6 +163,9 @@ func TotalVariation(p, q []float64) (float64, error) {
 func measureModes(ctx context.Context, x, y Cloud, o Options) ([]named, error) {
 	if len(o.Centres) == 0 {
 		return nil, fmt.Errorf("metrics: centres: %w: got none, want the modes' centres for this metric", ErrInvalid)
+	}
+	if _, _, err := checkPair(x, y); err != nil {
+		return nil, err
 	}
 	p, err := Modes(ctx, x, o.Centres, o.Radius)
 	if err != nil {

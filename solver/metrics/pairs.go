@@ -67,7 +67,7 @@ func mmdSquared(ctx context.Context, workers int, x, y Cloud, sigma float64, e E
 			return 0, err
 		}
 	}
-	kernel := func(s float64) float64 { return math.Exp(-s / (2 * sigma * sigma)) }
+	kernel := func(s float64) float64 { return math.Exp(-s / sigma / sigma / 2) }
 	xy, xx, yy, err := pairMeans(ctx, workers, x, y, e, kernel, 1)
 	v := xx + yy - 2*xy
 	if e == HalfUStatistic {

@@ -27,10 +27,13 @@ func (f Forecast) check() error {
 	if len(f.Samples)%len(f.Target) != 0 || len(f.Samples)/len(f.Target) != f.N {
 		return fmt.Errorf("metrics: forecast samples: %w: got %d numbers, want %d × %d × %d", ErrInvalid, len(f.Samples), f.N, f.T, f.K)
 	}
-	for name, s := range map[string][]float64{"samples": f.Samples, "target": f.Target} {
-		for k, v := range s {
+	for _, s := range []struct {
+		name string
+		x    []float64
+	}{{"samples", f.Samples}, {"target", f.Target}} {
+		for k, v := range s.x {
 			if !(math.Abs(v) <= maxCoordinate) {
-				return fmt.Errorf("metrics: forecast %s[%d]: %w: got %g, want a finite number of at most %g", name, k, ErrInvalid, v, float64(maxCoordinate))
+				return fmt.Errorf("metrics: forecast %s[%d]: %w: got %g, want a finite number of at most %g", s.name, k, ErrInvalid, v, float64(maxCoordinate))
 			}
 		}
 	}
@@ -59,20 +62,12 @@ func (f Forecast) summed() Forecast {
 // over all times and series, where ŷ_q is the sample of rank (N−1)q, rounded
 // half to even and without interpolation. It is not the CRPS of the sample.
 func CRPS(ctx context.Context, f Forecast) (float64, error) {
-	losses, err := quantileLosses(ctx, f)
-	mean := 0.0
-	for _, l := range losses {
-		mean += l / quantileLevels
-	}
-	return mean, err
+	losses, err := QuantileLosses(ctx, f)
+	return mean(losses), err
 }
 
 // QuantileLosses are the weighted quantile losses of CRPS at 0.05 … 0.95.
 func QuantileLosses(ctx context.Context, f Forecast) ([]float64, error) {
-	return quantileLosses(ctx, f)
-}
-
-func quantileLosses(ctx context.Context, f Forecast) ([]float64, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
@@ -83,6 +78,10 @@ func quantileLosses(ctx context.Context, f Forecast) ([]float64, error) {
 	if scale == 0 {
 		return nil, fmt.Errorf("metrics: forecast target: %w: got only zeros, want a scale to divide by", ErrInvalid)
 	}
+	return f.losses(ctx, scale)
+}
+
+func (f Forecast) losses(ctx context.Context, scale float64) ([]float64, error) {
 	losses := make([]float64, quantileLevels)
 	samples := make([]float64, f.N)
 	for c, y := range f.Target {
@@ -106,11 +105,22 @@ func quantileLosses(ctx context.Context, f Forecast) ([]float64, error) {
 	return losses, nil
 }
 
+func mean(x []float64) float64 {
+	s := 0.0
+	for _, v := range x {
+		s += v
+	}
+	return s / float64(max(1, len(x)))
+}
+
+// floorPaths bounds the sample paths that the floor of CRPSSum holds out.
+const floorPaths = 50
+
 // CRPSSum is the CRPS of the sum of the series, as forecasting papers report it.
 //
-// Its floor is what a calibrated forecast would score: each of up to
-// floorPaths sample paths takes the part of the target and is scored by the
-// others, by their own scale.
+// Its floor is what a calibrated forecast would score: sample paths, at most 50
+// of them evenly spread, take the part of the target in turn and are scored by
+// the other paths, divided by the true target's scale.
 func CRPSSum(ctx context.Context, f Forecast) (Value, error) {
 	if err := f.check(); err != nil {
 		return Value{}, err
@@ -120,39 +130,28 @@ func CRPSSum(ctx context.Context, f Forecast) (Value, error) {
 	if err != nil {
 		return Value{}, err
 	}
-	out := Value{Value: v, Floor: Floor{N: f.N - 1, How: "none: a single sample path"}}
 	if f.N == 1 {
-		return out, nil
+		return Value{Value: v, Floor: Floor{How: "none: a single sample path"}}, nil
 	}
-	var scores []float64
-	for k := range min(f.N, floorPaths) {
-		held := k * f.N / min(f.N, floorPaths)
-		target := s.Samples[held*s.T : (held+1)*s.T]
-		rest := slices.Concat(s.Samples[:held*s.T], s.Samples[(held+1)*s.T:])
-		// Scored on the target's scale: a path that is nearly zero is no scale.
-		score, err := scored(ctx, Forecast{Samples: rest, Target: target, N: f.N - 1, T: s.T, K: 1}, s.Target)
+	scale := 0.0
+	for _, y := range s.Target {
+		scale += math.Abs(y)
+	}
+	scores := make([]float64, min(f.N, floorPaths))
+	for k := range scores {
+		held := k * f.N / len(scores)
+		others := Forecast{
+			Samples: slices.Concat(s.Samples[:held*s.T], s.Samples[(held+1)*s.T:]),
+			Target:  s.Samples[held*s.T : (held+1)*s.T],
+			N:       f.N - 1, T: s.T, K: 1,
+		}
+		losses, err := others.losses(ctx, scale)
 		if err != nil {
 			return Value{}, err
 		}
-		scores = append(scores, score)
+		scores[k] = mean(losses)
 	}
-	out.Floor = summarise(scores)
-	out.Floor.N, out.Floor.How = f.N-1, "sample paths held out and scored by the others"
-	return out, nil
-}
-
-const floorPaths = 50
-
-// scored is CRPS with Σ|y| taken from another target.
-func scored(ctx context.Context, f Forecast, scale []float64) (float64, error) {
-	var own, other float64
-	for k, y := range f.Target {
-		own += math.Abs(y)
-		other += math.Abs(scale[k])
-	}
-	if own == 0 {
-		return 0, nil
-	}
-	v, err := CRPS(ctx, f)
-	return v * own / other, err
+	floor := summarise(scores)
+	floor.N, floor.How = f.N-1, "sample paths held out and scored by the others"
+	return Value{Value: v, Floor: floor}, nil
 }

@@ -8,7 +8,7 @@ import (
 
 // window is how many past steps Anderson mixing combines. A sweep over all
 // pairs costs thousands of vector operations, so that a long memory is cheap.
-const window = 12
+const window = 20
 
 // anderson is type-II Anderson mixing of a fixed-point map T (Walker and Ni
 // 2011): with residuals r_k = T(g_k) - g_k, the next iterate is

@@ -14,8 +14,8 @@ import (
 
 // Purposes of draws: what keeps those of one seed apart from each other.
 const (
-	drawPair = 1 // coordinate 0: the source point, 1: the target point
-	drawPath = 2 // step s: the normals of time s
+	drawPair = 1
+	drawPath = 2 // the step counts times
 )
 
 // Pair is a draw from a plan: indices of a source and a target point.
@@ -84,10 +84,15 @@ func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]Pair, error) {
 	if mass := cumulative[n-1]; !(mass > 0) || math.IsInf(mass, 1) {
 		return nil, fmt.Errorf("plan: sample: %w: its mass is %v, want a finite number above 0", solver.ErrInvalid, mass)
 	}
+	// Of draw s, the first uniform chooses the source point, the second the target.
+	uniforms := make([]float64, 2*k)
+	if err := philox.HostUniform(uniforms, 2, philox.Draw{Seed: seed, Purpose: drawPair}); err != nil {
+		return nil, err
+	}
 	pairs := make([]Pair, k)
 	bySource := map[int][]int{} // draws of each source point
 	for s := range pairs {
-		pairs[s].I = pick(cumulative, philox.Uniform(seed, uint64(s), 0, drawPair, 0))
+		pairs[s].I = pick(cumulative, uniforms[2*s])
 		bySource[pairs[s].I] = append(bySource[pairs[s].I], s)
 	}
 	sources := make([]int, 0, len(bySource))
@@ -103,7 +108,7 @@ func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]Pair, error) {
 		p.row(i, row)
 		accumulate(row)
 		for _, s := range bySource[i] {
-			pairs[s].J = pick(row, philox.Uniform(seed, uint64(s), 0, drawPair, 1))
+			pairs[s].J = pick(row, uniforms[2*s+1])
 		}
 	})
 	return pairs, ctx.Err()
@@ -154,21 +159,33 @@ func (p Plan) Paths(ctx context.Context, k int, times []float64, seed uint64) ([
 	}
 	d, steps := g.D, len(times)
 	out := make([]float64, k*steps*d)
-	eachRow(k, func(s int) {
-		x, y := g.X[pairs[s].I*d:(pairs[s].I+1)*d], g.Y[pairs[s].J*d:(pairs[s].J+1)*d]
-		at, last := x, 0.0
-		for q, t := range times {
-			to := out[(s*steps+q)*d : (s*steps+q+1)*d]
-			bridge(to, at, y, last, t, variance, seed, uint64(s), uint32(q))
-			at, last = to, t
+	noise := make([]float64, k*d)
+	for q, t := range times {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
-	})
-	return out, ctx.Err()
+		if err := philox.HostNormal(noise, d, philox.Draw{Seed: seed, Step: uint32(q), Purpose: drawPath}); err != nil {
+			return nil, err
+		}
+		last := 0.0
+		if q > 0 {
+			last = times[q-1]
+		}
+		eachRow(k, func(s int) {
+			at := g.X[pairs[s].I*d : (pairs[s].I+1)*d]
+			if q > 0 {
+				at = out[(s*steps+q-1)*d : (s*steps+q)*d]
+			}
+			y := g.Y[pairs[s].J*d : (pairs[s].J+1)*d]
+			bridge(out[(s*steps+q)*d:(s*steps+q+1)*d], at, y, noise[s*d:(s+1)*d], last, t, variance)
+		})
+	}
+	return out, nil
 }
 
 // bridge draws a Brownian bridge at time t that is at x at time s and will be
 // at y at time 1: N(x + (t-s)/(1-s) (y-x), σ² (t-s)(1-t)/(1-s)).
-func bridge(to, x, y []float64, s, t, variance float64, seed, index uint64, step uint32) {
+func bridge(to, x, y, noise []float64, s, t, variance float64) {
 	if t >= 1 || s >= 1 {
 		copy(to, y)
 		return
@@ -176,9 +193,6 @@ func bridge(to, x, y []float64, s, t, variance float64, seed, index uint64, step
 	w := (t - s) / (1 - s)
 	std := math.Sqrt(variance * w * (1 - t))
 	for k := range to {
-		to[k] = x[k] + w*(y[k]-x[k])
-		if std > 0 {
-			to[k] += std * philox.Normal(seed, index, step, drawPath, k)
-		}
+		to[k] = x[k] + w*(y[k]-x[k]) + std*noise[k]
 	}
 }

@@ -81,7 +81,7 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		}
 		if residual < best {
 			best, since = residual, 0
-		} else if since++; since > patience || residual <= to.floor() {
+		} else if since++; since > patience || since > 8 && residual <= to.floor() {
 			return solver.Stalled, nil
 		}
 		accepted = residual

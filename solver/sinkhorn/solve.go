@@ -190,9 +190,9 @@ func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, me
 // Annealing comes down from the mean cost by a factor per stage; each stage
 // only has to bring the potentials near enough for the next.
 const (
-	annealFactor = 0.25
-	coarse       = 0.05
-	coarseSweeps = 12
+	annealFactor = 0.5
+	coarse       = 0.01
+	coarseSweeps = 40
 )
 
 // epsilons is the ladder of ε that ends with eps.

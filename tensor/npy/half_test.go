@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // Definition: (-1)^s 2^(e-bias) (1 + f/2^p), with the exceptions of IEEE 754.
@@ -31,16 +30,19 @@ func TestHalfDefinition(t *testing.T) {
 func TestHalfRoundTrip(t *testing.T) {
 	for i := range 1 << 16 {
 		h, b := Float16(i), BFloat16(i)
-		x, y := h.Float64(), b.Float64()
-		if x != x {
-			require.True(t, ToFloat16(x).Float64() != x, "NaN became a number: %#x", i)
-		} else {
-			require.Equal(t, h, ToFloat16(x), "%#x", i)
+		if x := h.Float64(); x != x {
+			if y := ToFloat16(x).Float64(); y == y {
+				t.Fatalf("float16 %#x: NaN became %v", i, y)
+			}
+		} else if got := ToFloat16(x); got != h {
+			t.Fatalf("float16 %#x: %v became %#x", i, x, got)
 		}
-		if y != y {
-			require.True(t, ToBFloat16(y).Float64() != y, "NaN became a number: %#x", i)
-		} else {
-			require.Equal(t, b, ToBFloat16(y), "%#x", i)
+		if x := b.Float64(); x != x {
+			if y := ToBFloat16(x).Float64(); y == y {
+				t.Fatalf("bfloat16 %#x: NaN became %v", i, y)
+			}
+		} else if got := ToBFloat16(x); got != b {
+			t.Fatalf("bfloat16 %#x: %v became %#x", i, x, got)
 		}
 	}
 }
@@ -67,14 +69,11 @@ func rounding(t *testing.T, decode func(int) float64, encode func(float64) int, 
 	for i := range infinity {
 		low, high := value(i), value(i+1)
 		middle := low/2 + high/2
-		tie := i
-		if i%2 == 1 {
-			tie = i + 1
+		even := i + i%2
+		got := [...]int{encode(middle), encode(-middle), encode(math.Nextafter(middle, 0)), encode(math.Nextafter(middle, next))}
+		if want := [...]int{even, even | 1<<15, i, i + 1}; got != want {
+			t.Fatalf("half way from %v to %v, its negative, below it and above it: %#x, want %#x", low, high, got, want)
 		}
-		require.Equal(t, tie, encode(middle), "tie above %v", low)
-		require.Equal(t, tie|1<<15, encode(-middle), "tie below %v", -low)
-		require.Equal(t, i, encode(math.Nextafter(middle, 0)))
-		require.Equal(t, i+1, encode(math.Nextafter(middle, next)))
 	}
 	assert.Equal(t, infinity, encode(math.MaxFloat64))
 	assert.Equal(t, 0, encode(math.SmallestNonzeroFloat64))

@@ -224,7 +224,7 @@ func TestValidate(t *testing.T) {
 		{&Array{Data: []int{1}}, "data: type []int, want a slice of bool, intN, uintN, Float16, BFloat16, float32 or float64"},
 		{New([]float32{1, 2}, 3), "data: 2 elements, want 3 for shape (3,)"},
 		{New([]float32{1, 2}, 2, -1), "shape: (2, -1), want extents that are not negative"},
-		{New([]float32{}, 0, 1<<31, 1<<31), "shape: (0, 2147483648, 2147483648) of float32 overflows"},
+		{New([]float32{}, 0, math.MaxInt32, math.MaxInt32), "shape: (0, 2147483647, 2147483647) of float32 overflows"},
 		{New([]float32{1}, make([]int, 65)...), "shape: 65 dimensions, want at most 64"},
 		{&Array{Data: []float32{}}, "data: 0 elements, want 1 for shape ()"},
 	} {
@@ -281,4 +281,25 @@ func TestWriteReportsEveryFailure(t *testing.T) {
 		require.ErrorIs(t, Write(&failing{n}, a), io.ErrShortWrite, "after %d bytes", n)
 	}
 	require.NoError(t, Write(&failing{size}, a))
+}
+
+// What a big-endian machine does to write little-endian data is done here to
+// write big-endian data.
+func TestBytesAreTurnedRoundOnOtherMachines(t *testing.T) {
+	file, err := os.ReadFile("testdata/big.npy")
+	require.NoError(t, err)
+	a := samples()["f8"]
+	var b bytes.Buffer
+	require.NoError(t, writeRaw(&b, rawBytes(a.Data), 8, littleEndian()))
+	assert.Equal(t, file[len(file)-8*a.Len():], b.Bytes())
+
+	long := make([]uint16, chunk/2+3) // more than one piece
+	for i := range long {
+		long[i] = uint16(i)
+	}
+	b.Reset()
+	require.NoError(t, writeRaw(&b, bytesOf(long), 2, true))
+	swapBytes(b.Bytes(), 2)
+	assert.True(t, bytes.Equal(bytesOf(long), b.Bytes()))
+	require.ErrorIs(t, writeRaw(&failing{chunk}, bytesOf(long), 2, true), io.ErrShortWrite)
 }

@@ -54,8 +54,13 @@ func (a *Array) write(w io.Writer) error {
 // WriteData writes the elements alone, little-endian. It is the part that file
 // formats share; most callers want Write.
 func WriteData(w io.Writer, a *Array) error {
-	raw, size := rawBytes(a.Data), a.DType().Bytes()
-	if littleEndian() || size == 1 {
+	return writeRaw(w, rawBytes(a.Data), a.DType().Bytes(), !littleEndian())
+}
+
+// writeRaw writes elements of size bytes, with their bytes turned round where
+// swap says so.
+func writeRaw(w io.Writer, raw []byte, size int, swap bool) error {
+	if !swap || size < 2 {
 		_, err := w.Write(raw)
 		return err
 	}
