@@ -84,12 +84,11 @@ func OpenCPU(o CPUOptions) (Device, error) {
 		o.Level = BestLevel()
 	}
 	s := &crew{level: o.Level, size: o.Workers, jobs: make(chan *job)}
-	s.pool = newPool(hostMemory{})
 	s.refs.Store(1)
 	for range o.Workers - 1 {
 		go s.work()
 	}
-	return &cpuDevice{crew: s}, nil
+	return &cpuDevice{crew: s, pool: newPool(hostMemory{})}, nil
 }
 
 // hostMemory is what the CPU's pool takes memory from.
@@ -105,15 +104,14 @@ func (hostMemory) rawAlloc(bytes int) (unsafe.Pointer, error) {
 
 func (hostMemory) rawFree(p unsafe.Pointer) { C.free(p) }
 
-// crew is the workers and the pool that all streams of a CPU device share.
+// crew is the workers that all streams of a CPU device share.
 type crew struct {
 	level Level
 	size  int
-	pool  *pool
 	jobs  chan *job
 	mu    sync.Mutex // one launch at a time has the workers
 	job   job
-	refs  atomic.Int64
+	refs  atomic.Int64 // open queues
 }
 
 // job is one launch: workers take tiles from next until none is left.
@@ -174,6 +172,7 @@ func (c *crew) run(fn, args unsafe.Pointer, tiles int) int {
 // that queue is always empty.
 type cpuDevice struct {
 	crew      *crew
+	pool      *pool // this queue's view of the memory
 	recording *cpuGraph
 	closed    bool
 }
@@ -203,9 +202,9 @@ func processorName() string {
 	return runtime.GOARCH
 }
 
-func (d *cpuDevice) Alloc(bytes int) (Buffer, error) { return d.crew.pool.alloc(bytes) }
-func (d *cpuDevice) Free(b Buffer)                   { d.crew.pool.free(b) }
-func (d *cpuDevice) Memory() MemoryStats             { return d.crew.pool.stats() }
+func (d *cpuDevice) Alloc(bytes int) (Buffer, error) { return d.pool.alloc(bytes) }
+func (d *cpuDevice) Free(b Buffer)                   { d.pool.free(b) }
+func (d *cpuDevice) Memory() MemoryStats             { return d.pool.stats() }
 
 func (d *cpuDevice) Upload(dst Buffer, src []byte) error {
 	if err := d.checkCopy("upload", dst.Bytes, len(src)); err != nil {
@@ -251,12 +250,13 @@ func (d *cpuDevice) Sync() error {
 	if d.recording != nil {
 		return fmt.Errorf("cpu: sync: %w: not inside Record", ErrInvalid)
 	}
+	d.pool.settled()
 	return nil
 }
 
 func (d *cpuDevice) Stream() (Device, error) {
 	d.crew.refs.Add(1)
-	return &cpuDevice{crew: d.crew}, nil
+	return &cpuDevice{crew: d.crew, pool: d.pool.branch()}, nil
 }
 
 func (d *cpuDevice) Close() error {
@@ -264,16 +264,16 @@ func (d *cpuDevice) Close() error {
 		return nil
 	}
 	d.closed = true
-	if d.crew.refs.Add(-1) > 0 {
-		return nil
+	if d.crew.refs.Add(-1) == 0 {
+		close(d.crew.jobs)
 	}
-	close(d.crew.jobs)
-	return d.crew.pool.close()
+	return d.pool.close()
 }
 
 // cpuGraph is a flat list of launches with their arguments in C memory.
 type cpuGraph struct {
 	crew  *crew
+	pool  *pool
 	calls []cpuCall
 	held  []Buffer
 }
@@ -294,11 +294,11 @@ func (d *cpuDevice) Record(body func() error) (Graph, error) {
 	if d.recording != nil {
 		return nil, fmt.Errorf("cpu: record: %w: a recording is under way", ErrInvalid)
 	}
-	g := &cpuGraph{crew: d.crew}
+	g := &cpuGraph{crew: d.crew, pool: d.pool}
 	d.recording = g
-	d.crew.pool.beginRecord()
+	d.pool.beginRecord()
 	err := body()
-	g.held = d.crew.pool.endRecord()
+	g.held = d.pool.endRecord()
 	d.recording = nil
 	if err != nil {
 		g.Close()
@@ -321,7 +321,7 @@ func (g *cpuGraph) Close() error {
 		C.free(c.args)
 	}
 	g.calls = nil
-	g.crew.pool.release(g.held)
+	g.pool.release(g.held)
 	g.held = nil
 	return nil
 }

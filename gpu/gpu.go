@@ -17,6 +17,9 @@ import (
 var (
 	// ErrUnavailable says that a device is not there, and why.
 	ErrUnavailable = errors.New("device unavailable")
+	// ErrNoLibrary says that no device library is installed; it comes with
+	// ErrUnavailable.
+	ErrNoLibrary = errors.New("no device library")
 	// ErrUnsupported says that a device is there but cannot run the kernel asked for.
 	ErrUnsupported = errors.New("not supported on this device")
 	// ErrOutOfMemory says that the device has no room for an allocation.
@@ -60,7 +63,7 @@ type Properties struct {
 	MemoryBytes int64  // total memory of the device
 	Driver      string // CUDA driver and runtime version; empty elsewhere
 	Library     string // path of the device library; empty for the CPU
-	Fallback    string // why "auto" took this device and no GPU; empty otherwise
+	Fallback    error  // why "auto" took this device and no GPU; nil otherwise
 }
 
 // Buffer is device memory: an address that the host must not follow, and a

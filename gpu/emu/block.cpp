@@ -127,24 +127,26 @@ void Room::poison() {
   if (!local.storage) return;
   const Local keep = local;
   if (blocks_ == 0) {
-    memset(keep.storage, 0xff, keep.bytes);
-  } else if (dirty_begin_ < dirty_end_) {
-    memset(keep.storage + dirty_begin_, 0xff, dirty_end_ - dirty_begin_);
+    dirty_begin_ = 0;
+    dirty_end_ = keep.bytes;
+  } else if (blocks_ == 1) {
+    measure();
   }
+  memset(keep.storage + dirty_begin_, 0xff, dirty_end_ - dirty_begin_);
   local = keep;
 }
 
-// measure finds the part that the first block wrote to.
+// measure narrows dirty_begin_ and dirty_end_ to what is no longer poisoned.
 void Room::measure() {
   const Local keep = local;
-  memset(&local, 0xff, sizeof local);
-  const auto *s = reinterpret_cast<const unsigned char *>(keep.storage);
-  size_t begin = 0, end = keep.bytes;
-  while (begin < end && s[begin] == 0xff) begin++;
-  while (end > begin && s[end - 1] == 0xff) end--;
+  memset(&local, 0xff, sizeof local);  // no shared memory, so not to be found
+  constexpr size_t kStep = 64;
+  unsigned char clean[kStep];
+  memset(clean, 0xff, kStep);
+  const char *const s = keep.storage;
+  while (dirty_begin_ + kStep <= dirty_end_ && !memcmp(s + dirty_begin_, clean, kStep)) dirty_begin_ += kStep;
+  while (dirty_begin_ + kStep <= dirty_end_ && !memcmp(s + dirty_end_ - kStep, clean, kStep)) dirty_end_ -= kStep;
   local = keep;
-  dirty_begin_ = begin;
-  dirty_end_ = end;
 }
 
 std::string Room::run(size_t index, unsigned seed) {
@@ -176,7 +178,7 @@ std::string Room::run(size_t index, unsigned seed) {
   local.room = this;
   while (live_ > 0 && failure_.empty()) {
     if (Thread *t = take()) {
-      local.thread = t;
+      current_ = t;
       swap(scheduler_, t->context);
     } else if (waiting_ == live_) {
       release();
@@ -191,15 +193,16 @@ std::string Room::run(size_t index, unsigned seed) {
       failure_ = name(threads_[0]) + ": the block wrote past its " + std::to_string(grid_->shared) +
                  " bytes of dynamic shared memory";
   }
-  if (blocks_++ == 0 && local.storage) measure();
+  blocks_++;
   return failure_;
 }
 
 // ---- Fibers.
 
 void Room::entry() {
-  local.room->grid_->body();
-  local.room->exit_thread();
+  Room *const room = local.room;
+  room->grid_->body();
+  room->exit_thread();
   __builtin_unreachable();
 }
 
@@ -221,15 +224,15 @@ Thread *Room::take() {
 
 // yield lets another thread run, until this one is woken.
 void Room::yield() {
-  Thread &me = *local.thread;
+  Thread &me = *current_;
   Thread *t = take();
   if (t == &me) return;
-  local.thread = t;
+  current_ = t;
   swap(me.context, t ? t->context : scheduler_);
 }
 
 void Room::exit_thread() {
-  Thread &me = *local.thread;
+  Thread &me = *current_;
   me.state = Thread::kReturned;
   live_--;
   Warp &w = warps_[me.place.rank / 32];
@@ -242,8 +245,8 @@ void Room::exit_thread() {
 }
 
 void Room::fail(const std::string &what) {
-  failure_ = name(*local.thread) + ": " + what;
-  swap(local.thread->context, scheduler_);  // which never comes back
+  failure_ = name(*current_) + ": " + what;
+  swap(current_->context, scheduler_);  // which never comes back
   __builtin_unreachable();
 }
 
@@ -255,7 +258,7 @@ std::string Room::name(const Thread &t) const {
 // ---- Barriers.
 
 unsigned Room::barrier(int vote, const char *file, int line) {
-  Thread &me = *local.thread;
+  Thread &me = *current_;
   if (!first_) {
     first_ = &me;
     file_ = file;
@@ -300,7 +303,7 @@ Site &Room::site(Warp &w, unsigned mask) {
 }
 
 Hands Room::meet(Meeting what, unsigned mask, uint64_t value) {
-  Thread &me = *local.thread;
+  Thread &me = *current_;
   const unsigned lane = me.place.rank % 32, base = me.place.rank & ~31u;
   if (!(mask >> lane & 1)) fail("calls " + std::string(title(what)) + " with mask " + hex(mask) + ", which is without it");
   mask &= lanes(count_ - base);
@@ -360,7 +363,7 @@ std::string Room::deadlock() const {
 
 // ---- The names of emu.h.
 
-const Place &place() { return local.thread->place; }
+const Place &place() { return local.room->place(); }
 unsigned barrier(int vote, const char *file, int line) { return local.room->barrier(vote, file, line); }
 Hands meet(Meeting what, unsigned mask, uint64_t value) { return local.room->meet(what, mask, value); }
 

@@ -55,7 +55,6 @@ struct Warp {
 // Local is all that the emulation keeps per OS thread, beside __shared__.
 struct Local {
   Room *room;      // the room this OS thread works in; null outside kernels
-  Thread *thread;  // the fiber that runs
   char *storage;   // this module's thread-local storage on this OS thread
   size_t bytes;
   void *entry;     // the entry point that runs; null outside of one
@@ -80,6 +79,7 @@ class Room {
   std::string leave();
 
   // What running threads call.
+  const Place &place() const { return current_->place; }
   unsigned barrier(int vote, const char *file, int line);
   Hands meet(Meeting what, unsigned mask, uint64_t value);
 
@@ -110,6 +110,7 @@ class Room {
   unsigned start_ = 0;  // fibers are started in the order of at()
   bool down_ = false;
   Context scheduler_{};
+  Thread *current_ = nullptr;
   Thread *head_ = nullptr, *tail_ = nullptr;  // those that can run
   unsigned live_ = 0, waiting_ = 0, votes_ = 0, result_ = 0;
   const Thread *first_ = nullptr;  // that waits at the barrier in file_:line_

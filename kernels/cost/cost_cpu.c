@@ -31,13 +31,19 @@ enum {
   ROW_ROOM = 132 /* FORTET_COST_ROWS, up to a multiple of 4, 6 and 12 */
 };
 
-/* to[j][i] = from[i][j], where rows of to are stride apart. */
-static void transpose_f64(const double *from, int rows, int columns, double *to, int64_t stride) {
-  for (int j = 0; j < columns; j++)
-    for (int i = 0; i < rows; i++) to[j * stride + i] = from[i * FORTET_COST_COLUMNS + j];
-}
+/* Elements of two vectors, numbered through; GCC has the builtin since 12 only. */
+#if defined(__clang__)
+#define SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#define SHUFFLE2(a, b, i, j) __builtin_shufflevector(a, b, i, j)
+#else
+typedef int32_t int4 __attribute__((vector_size(16)));
+typedef int64_t int2 __attribute__((vector_size(16)));
+#define SHUFFLE4(a, b, i, j, k, l) __builtin_shuffle(a, b, (int4){i, j, k, l})
+#define SHUFFLE2(a, b, i, j) __builtin_shuffle(a, b, (int2){i, j})
+#endif
 
-/* The same by squares of four. */
+/* to[j][i] = from[i][j], where rows of to are stride apart, by squares of
+ * vectors of 16 bytes; what fills no square is copied by itself. */
 static void transpose_f32(const float *from, int rows, int columns, float *to, int64_t stride) {
   typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
   const int whole_rows = rows & ~3, whole_columns = columns & ~3;
@@ -46,13 +52,29 @@ static void transpose_f32(const float *from, int rows, int columns, float *to, i
       const float *const p = from + i * FORTET_COST_COLUMNS + j;
       const four a = *(const four *)p, b = *(const four *)(p + FORTET_COST_COLUMNS);
       const four c = *(const four *)(p + 2 * FORTET_COST_COLUMNS), d = *(const four *)(p + 3 * FORTET_COST_COLUMNS);
-      const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-      const four AB = __builtin_shufflevector(a, b, 2, 6, 3, 7), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+      const four ab = SHUFFLE4(a, b, 0, 4, 1, 5), cd = SHUFFLE4(c, d, 0, 4, 1, 5);
+      const four AB = SHUFFLE4(a, b, 2, 6, 3, 7), CD = SHUFFLE4(c, d, 2, 6, 3, 7);
       float *const q = to + j * stride + i;
-      *(four *)q = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-      *(four *)(q + stride) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-      *(four *)(q + 2 * stride) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
-      *(four *)(q + 3 * stride) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+      *(four *)q = SHUFFLE4(ab, cd, 0, 1, 4, 5);
+      *(four *)(q + stride) = SHUFFLE4(ab, cd, 2, 3, 6, 7);
+      *(four *)(q + 2 * stride) = SHUFFLE4(AB, CD, 0, 1, 4, 5);
+      *(four *)(q + 3 * stride) = SHUFFLE4(AB, CD, 2, 3, 6, 7);
+    }
+  for (int j = 0; j < columns; j++)
+    for (int i = j < whole_columns ? whole_rows : 0; i < rows; i++)
+      to[j * stride + i] = from[i * FORTET_COST_COLUMNS + j];
+}
+
+static void transpose_f64(const double *from, int rows, int columns, double *to, int64_t stride) {
+  typedef double two __attribute__((vector_size(16), aligned(8), may_alias));
+  const int whole_rows = rows & ~1, whole_columns = columns & ~1;
+  for (int j = 0; j < whole_columns; j += 2)
+    for (int i = 0; i < whole_rows; i += 2) {
+      const double *const p = from + i * FORTET_COST_COLUMNS + j;
+      const two a = *(const two *)p, b = *(const two *)(p + FORTET_COST_COLUMNS);
+      double *const q = to + j * stride + i;
+      *(two *)q = SHUFFLE2(a, b, 0, 2);
+      *(two *)(q + stride) = SHUFFLE2(a, b, 1, 3);
     }
   for (int j = 0; j < columns; j++)
     for (int i = j < whole_columns ? whole_rows : 0; i < rows; i++)

@@ -105,17 +105,17 @@ INLINE VEC F(exp2)(VEC x) {
   return F(select)(under, F(all)(0), F(exp2_poly)(t - (shifted - MAGIC)) * scale);
 }
 
-/* 2^x for x that are at most 0 up to rounding, as in a log-sum-exp. */
+/* 2^x for the terms x <= 0 of a log-sum-exp whose largest is 1: what is below
+ * the least normal number may as well be that number. */
 INLINE VEC F(exp2_down)(VEC x) {
-  const IVEC under = (IVEC)(x < F(all)(EXPONENT_LOW));
-  const VEC t = F(select)(under, F(all)(EXPONENT_LOW), x);
+  const VEC t = F(select)((IVEC)(x < F(all)(EXPONENT_LOW)), F(all)(EXPONENT_LOW), x);
   const VEC shifted = t + MAGIC;
   const VEC scale = (VEC)((IVEC)shifted << MANTISSA);
-  return F(select)(under, F(all)(0), F(exp2_poly)(t - (shifted - MAGIC)) * scale);
+  return F(exp2_poly)(t - (shifted - MAGIC)) * scale;
 }
 
-/* ln 2 in two parts (fdlibm's), the first with trailing zeros enough for its product with n to
- * be exact. */
+/* ln 2 in two parts (fdlibm's), the first with enough trailing zeros for its
+ * product with n to be exact. */
 #if REAL_IS_DOUBLE
 #define LN2_HEAD 6.93147180369123816490e-01
 #define LN2_TAIL 1.90821492927058770002e-10

@@ -213,12 +213,19 @@ func TestCostMatrix(t *testing.T) {
 		}
 		d := solve(t, dev, q)
 		require.Zero(t, d.dbeta[7])
-		law(t, p, []float64{d.LogE}, []float64{q.messagesWithout(7)})
+		want := q.without(7)
+		law(t, p, []float64{want.logE}, []float64{d.LogE})
+		law(t, p, want.dgamma[0], d.dgamma[0])
+		law(t, p, want.dgamma[1], d.dgamma[1])
+		l := load[float32](t, dev, q)
+		l.run(t, dev)
+		require.Zero(t, l.dbeta.Get(t)[7])
+		require.Equal(t, make([]float32, q.arms[1].m), l.plan[1].Get(t)[7*q.arms[1].m:8*q.arms[1].m])
 	})
 }
 
-// messagesWithout is log E without node i of the centre.
-func (p problem) messagesWithout(i int) float64 {
+// without is the answer without node i of the centre.
+func (p problem) without(i int) answer {
 	q := p
 	q.logw = slices.Clone(p.logw)
 	q.logw[i] = math.Inf(-1)
@@ -229,7 +236,7 @@ func (p problem) messagesWithout(i int) float64 {
 			q.arms[m].cost[i*a.m+k] = 0
 		}
 	}
-	return q.messages().logE
+	return q.messages()
 }
 
 // A NaN anywhere reaches log E and the gradients.

@@ -3,6 +3,11 @@
  * tiles.cuh (more, and a cost matrix) and tensor.cuh (tensor cores). All are
  * deterministic: no atomics, and a division of the work that depends on the
  * sizes alone (softmin.h). */
+// SASS: HMMA\.1688\.F32\.TF32 in softmin_tensor.*layoutE1
+// SASS: HMMA\.16816\.F32\.BF16 in softmin_tensor.*layoutE2
+// SASS: LDGSTS.*128 in (softmin_tensor|softmin_tilesI.LNS_5scoreE[01])
+// SASS: LDS\.128 in (softmin_tensor|(softmin|apply)_tilesI.LNS_5scoreE[01])
+// SASS: MUFU\.EX2 in (softmin|apply)_(points|tiles)If
 #include "softmin.h"
 
 #include "points.cuh"

@@ -116,7 +116,7 @@ enum {
   FORTET_SOFTMIN_TENSOR_ROWS = 128,
   FORTET_SOFTMIN_TENSOR_COLUMNS = 128,
   FORTET_SOFTMIN_PAD = 128,   /* points are padded to a multiple of this */
-  FORTET_SOFTMIN_PAD_DIM = 32, /* and dimensions to a multiple of this */
+  FORTET_SOFTMIN_PAD_DIM = 32, /* and dimensions to one of this, or of half in native precision */
   FORTET_SOFTMIN_BLOCKS = 2048
 };
 
@@ -157,7 +157,8 @@ static inline fortet_softmin_layout fortet_softmin_lay_out(int32_t op, int32_t p
   const int64_t n = p->n, m = p->m, d = p->cost == FORTET_MATRIX ? 0 : p->d;
   const int low = precision == FORTET_NATIVE && p->cost != FORTET_MATRIX && d <= FORTET_SOFTMIN_POINT_DIM;
   const int prepared = p->cost != FORTET_MATRIX && !low;
-  const int64_t pad = FORTET_SOFTMIN_PAD, pad_dim = FORTET_SOFTMIN_PAD_DIM;
+  const int64_t pad = FORTET_SOFTMIN_PAD;
+  const int64_t pad_dim = precision == FORTET_NATIVE ? FORTET_SOFTMIN_PAD_DIM / 2 : FORTET_SOFTMIN_PAD_DIM;
   /* Tensor core kernels keep their rows in shared memory: at least two tiles of
    * columns pass by them. */
   const int64_t least = precision == FORTET_NATIVE ? 1 : 2;

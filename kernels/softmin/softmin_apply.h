@@ -11,15 +11,15 @@ INLINE REAL N(plan_row)(const N(job) *c, const REAL *weight, int64_t cols, REAL 
                         double *mean) {
   const REAL scale = (REAL)c->scale;
   const VEC least = c->plan.form == FORM_PRODUCT ? (VEC){0} : SPLAT(-INFINITY);
-  VEC mass = {0}, cost = {0};
-  for (int64_t j = 0; j < cols; j += LANES) {
-    VEC cj = N(larger)(least, square - LOAD(u + j));
-    VEC a = LOAD(weight + j) - cj;
-    VEC e = N(exp2)(a * scale + top);
-    STORE(u + j, cj);
-    STORE(p + j, e);
-    mass += e;
-    cost += N(where)((N(bits))(e != 0), cj * e);
+  VEC mass = {0}, cost = {0}, cj[STREAMS], e[STREAMS];
+  for (int64_t j = 0; j < cols; j += STEP) {
+    EACH cj[s] = N(larger)(least, square - LOAD(u + j + s * LANES));
+    EACH e[s] = (LOAD(weight + j + s * LANES) - cj[s]) * scale + top;
+    N(exp2)(e);
+    EACH STORE(u + j + s * LANES, cj[s]);
+    EACH STORE(p + j + s * LANES, e[s]);
+    EACH mass += e[s];
+    EACH cost += N(where)((N(bits))(e[s] != 0), cj[s] * e[s]);
   }
   *mean += N(sum)(cost);
   return N(sum)(mass);

@@ -33,6 +33,9 @@
 #undef STORE
 #undef SPLAT
 #undef PANEL
+#undef STEP
+#undef EACH
+#undef HORNER
 #undef PANEL_CHUNK
 #undef CHUNK
 #undef BLOCK_BYTES

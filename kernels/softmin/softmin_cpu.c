@@ -21,6 +21,7 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 enum {
+  STREAMS = 4,     /* vectors that go through the exponential side by side */
   TILE_ROWS = 96,  /* the most rows of a tile of softmin */
   APPLY_ROWS = 24, /* and of a tile of apply */
   APPLY_COLS = 256,

@@ -4,30 +4,29 @@
  * rescaled only where a block of columns moves that. */
 
 INLINE REAL N(row_max)(const REAL *u, int64_t cols) {
-  VEC a = SPLAT(-INFINITY), b = a;
-  for (int64_t j = 0; j < cols; j += PANEL) {
-    a = N(larger)(LOAD(u + j), a);
-    b = N(larger)(LOAD(u + j + LANES), b);
-  }
-  return N(most)(N(larger)(a, b));
+  VEC a[STREAMS];
+  EACH a[s] = SPLAT(-INFINITY);
+  for (int64_t j = 0; j < cols; j += STEP)
+    EACH a[s] = N(larger)(LOAD(u + j + s * LANES), a[s]);
+  return N(most)(N(larger)(N(larger)(a[0], a[1]), N(larger)(a[2], a[3])));
 }
 
 /* sum_j exp2((u_j - top) scale); with keep, the terms replace u. */
 INLINE REAL N(exp_sum)(REAL *u, int64_t cols, REAL top, REAL scale, const int keep) {
-  VEC a = (VEC){0}, b = a;
-  for (int64_t j = 0; j < cols; j += PANEL) {
-    VEC s0, p0 = N(exp2_parts)((LOAD(u + j) - top) * scale, &s0);
-    VEC s1, p1 = N(exp2_parts)((LOAD(u + j + LANES) - top) * scale, &s1);
+  VEC a[2] = {{0}, {0}}, t[STREAMS], unit[STREAMS];
+  for (int64_t j = 0; j < cols; j += STEP) {
+    EACH t[s] = LOAD(u + j + s * LANES) - top;
+    EACH t[s] *= scale;
+    N(exp2_parts)(t, unit);
     if (keep) {
-      p0 *= s0, p1 *= s1;
-      STORE(u + j, p0);
-      STORE(u + j + LANES, p1);
-      a += p0, b += p1;
+      EACH t[s] *= unit[s];
+      EACH STORE(u + j + s * LANES, t[s]);
+      EACH a[s % 2] += t[s];
     } else {
-      a += p0 * s0, b += p1 * s1;
+      EACH a[s % 2] += t[s] * unit[s];
     }
   }
-  return N(sum)(a + b);
+  return N(sum)(a[0] + a[1]);
 }
 
 /* What a row with a score of +inf adds: +inf, unless there is a NaN. */

@@ -12,6 +12,7 @@
  * operands in order. Columns are padded with y = centre and bias = -inf. */
 
 #define PANEL (2 * LANES)
+#define STEP (STREAMS * LANES) /* columns are whole steps, see COLUMN_PAD */
 #define PANEL_CHUNK (16384 / (PANEL * (int)sizeof(REAL)))
 #define CHUNK (PANEL_CHUNK < 256 ? PANEL_CHUNK : 256) /* coordinates of a panel that stay in L1 */
 #define BLOCK_BYTES 49152                             /* scores, or packed x, on the stack */

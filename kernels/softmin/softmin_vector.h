@@ -63,42 +63,52 @@ INLINE REAL N(most)(VEC v) {
   return s[0];
 }
 
-/* exp2 of t, as a mantissa and a scale whose product it is: an accumulation
- * multiplies and adds in one. t is split by the magic number 1.5 * 2^MANTISSA,
- * which leaves round(t), plus the exponent bias, in the low bits; that is exact,
- * so base 2 needs no reduction of ln 2. The polynomials minimise the largest
- * relative error of 2^r on [-1/2, 1/2], by Remez exchange (double: 3.1e-18) and
- * Lawson iteration with the constant held at one (float: 9.1e-8, 1.7e-7 with
- * rounding). Below half the smallest normal number the scale is 0. t must be
- * below 2^LANES' largest exponent; NaN gives NaN, -inf gives 0. */
-INLINE VEC N(exp2_parts)(VEC t, VEC *scale) {
-  t = N(larger)(SPLAT(-BIAS), t);
-  VEC n = t + MAGIC;
-  *scale = (VEC)((N(bits))n << MANTISSA);
-  VEC r = t - (n - MAGIC);
+/* exp2 of STREAMS vectors t, each as a mantissa, which replaces t, and a scale
+ * whose product it is: an accumulation multiplies and adds in one. Vectors go
+ * through the steps side by side, since each step waits for the one before and
+ * a processor's schedulers do not look far enough ahead to overlap long chains.
+ *
+ * t is split by the magic number 1.5 * 2^MANTISSA, which leaves round(t), plus
+ * the exponent bias, in the low bits; that is exact, so base 2 needs no
+ * reduction by ln 2. The polynomials minimise the largest relative error of 2^r on
+ * [-1/2, 1/2], by Remez exchange (double: 3.1e-18) and by Lawson iteration with
+ * the constant held at one (float: 9.1e-8; 1.7e-7 with rounding).
+ *
+ * t must not exceed the largest exponent. Below half the smallest normal
+ * number the scale is 0, so -inf gives 0; NaN gives NaN. */
+#define EACH UNROLL for (int s = 0; s < STREAMS; s++)
+#define HORNER(c) EACH p[s] = p[s] * t[s] + (REAL)(c)
+
+INLINE void N(exp2_parts)(VEC *t, VEC *scale) {
+  VEC p[STREAMS];
+  EACH t[s] = N(larger)(SPLAT(-BIAS), t[s]);
+  EACH scale[s] = t[s] + MAGIC;
+  EACH t[s] -= scale[s] - MAGIC;
 #if MANTISSA == 23
-  VEC p = r * 0x1.5bba14p-10f + 0x1.3cea88p-7f;
-  p = p * r + 0x1.c6b752p-5f;
-  p = p * r + 0x1.ebf9bcp-3f;
-  p = p * r + 0x1.62e42ap-1f;
-  return p * r + 1.0f;
+  EACH p[s] = t[s] * 0x1.5bba14p-10f + 0x1.3cea88p-7f;
+  HORNER(0x1.c6b752p-5);
+  HORNER(0x1.ebf9bcp-3);
+  HORNER(0x1.62e42ap-1);
 #else
-  VEC p = r * 0x1.e7aa0f6005d3cp-32 + 0x1.e620fb765be15p-28;
-  p = p * r + 0x1.b526788b3b73dp-24;
-  p = p * r + 0x1.62bfc3c1c8a7cp-20;
-  p = p * r + 0x1.ffcbfba7b89b6p-17;
-  p = p * r + 0x1.43091310bf6b0p-13;
-  p = p * r + 0x1.5d87fe78cf26dp-10;
-  p = p * r + 0x1.3b2ab6fb9f413p-7;
-  p = p * r + 0x1.c6b08d7049fd1p-5;
-  p = p * r + 0x1.ebfbdff82c5adp-3;
-  p = p * r + 0x1.62e42fefa39efp-1;
-  return p * r + 1.0;
+  EACH p[s] = t[s] * 0x1.e7aa0f6005d3cp-32 + 0x1.e620fb765be15p-28;
+  HORNER(0x1.b526788b3b73dp-24);
+  HORNER(0x1.62bfc3c1c8a7cp-20);
+  HORNER(0x1.ffcbfba7b89b6p-17);
+  HORNER(0x1.43091310bf6b0p-13);
+  HORNER(0x1.5d87fe78cf26dp-10);
+  HORNER(0x1.3b2ab6fb9f413p-7);
+  HORNER(0x1.c6b08d7049fd1p-5);
+  HORNER(0x1.ebfbdff82c5adp-3);
+  HORNER(0x1.62e42fefa39efp-1);
 #endif
+  EACH t[s] = p[s] * t[s] + (REAL)1;
+  EACH scale[s] = (VEC)((N(bits))scale[s] << MANTISSA);
 }
 
-/* exp2 for arguments of any size: above the range it is +inf. */
-INLINE VEC N(exp2)(VEC t) {
-  VEC scale, p = N(exp2_parts)(N(smaller)(SPLAT(BIAS + 1), t), &scale);
-  return p * scale;
+/* exp2 in place, for arguments of any size: above the range it is +inf. */
+INLINE void N(exp2)(VEC *t) {
+  VEC scale[STREAMS];
+  EACH t[s] = N(smaller)(SPLAT(BIAS + 1), t[s]);
+  N(exp2_parts)(t, scale);
+  EACH t[s] *= scale[s];
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/fortet/fortet/gpu"
+	"github.com/fortet/fortet/kernels/cost"
 	"github.com/fortet/fortet/kernels/softmin"
 	"github.com/fortet/fortet/tensor"
 )
@@ -50,8 +51,12 @@ func (p *pairs) cache() error {
 	if err != nil {
 		return nil
 	}
-	_ = fmt.Errorf
-	c.Free()
+	kinds := map[Cost]cost.Kind{SqEuclidean: cost.SqEuclidean, HalfSqEuclidean: cost.HalfSqEuclidean, Euclidean: cost.Euclidean}
+	if err := cost.Evaluate(cost.Args{X: p.x, Y: p.y, Out: c, Cost: kinds[p.cost]}); err != nil {
+		c.Free()
+		return fmt.Errorf("geometry: cache: %w", err)
+	}
+	p.matrix = c
 	return nil
 }
 
@@ -117,4 +122,5 @@ func (p *pairs) Close() {
 		p.y.Free()
 	}
 	p.matrix.Free()
+	p.x, p.y, p.matrix, p.transposed = tensor.Tensor{}, tensor.Tensor{}, tensor.Tensor{}, nil // closing twice is harmless
 }

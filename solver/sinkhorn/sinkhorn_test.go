@@ -320,13 +320,14 @@ func TestAllRoadsLeadToOnePlan(t *testing.T) {
 
 // Acceleration may cost a few sweeps where it does not help, never more.
 func TestAccelerationIsNotWorseThanPlain(t *testing.T) {
-	for _, eps := range []float64{.005, .05, .5} {
+	for _, eps := range []float64{.02, .1, .5} {
 		for seed := range uint64(4) {
-			p := clouds(20+seed, 300, 300, 2+int(seed), geometry.SqEuclidean)
+			p := clouds(20+seed, 120, 120, 2+int(seed), geometry.SqEuclidean)
 			p.Epsilon = eps
 			plain := solve(t, p, Settings{Acceleration: None, Precision: Double, MaxIterations: 50000})
 			for _, a := range []Acceleration{Anderson, Overrelaxed} {
 				r := solve(t, p, Settings{Acceleration: a, Precision: Double, MaxIterations: 50000})
+				t.Logf("ε %v, seed %d: %v %d sweeps, plain %d", eps, seed, a, r.Iterations, plain.Iterations)
 				require.Equal(t, solver.Converged, r.Status)
 				if r.Iterations > plain.Iterations+10 {
 					t.Errorf("ε %v, seed %d: %v took %d sweeps, plain %d", eps, seed, a, r.Iterations, plain.Iterations)
