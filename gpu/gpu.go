@@ -17,9 +17,10 @@ import (
 var (
 	// ErrUnavailable says that a device is not there, and why.
 	ErrUnavailable = errors.New("device unavailable")
-	// ErrNoLibrary says that no device library is installed; it comes with
-	// ErrUnavailable.
+	// ErrNoLibrary and ErrNoDevice come with ErrUnavailable where nothing is
+	// broken: no device library is installed, or no driver and card.
 	ErrNoLibrary = errors.New("no device library")
+	ErrNoDevice  = errors.New("no device")
 	// ErrUnsupported says that a device is there but cannot run the kernel asked for.
 	ErrUnsupported = errors.New("not supported on this device")
 	// ErrOutOfMemory says that the device has no room for an allocation.

@@ -53,7 +53,7 @@ func probe(path string, timeout time.Duration) (count int, err error) {
 	case C.PROBE_OTHER_HASH:
 		return 0, hashMismatch(path, "shared headers", text, include.Hash())
 	case C.PROBE_NO_DEVICE:
-		return 0, fmt.Errorf("%s: %w: %s", path, ErrUnavailable, text)
+		return 0, fmt.Errorf("%s: %w: %w: %s", path, ErrUnavailable, ErrNoDevice, text)
 	case C.PROBE_CRASHED:
 		return 0, fmt.Errorf("%s: %w: the driver crashed when asked for its devices (%v)", path, ErrUnavailable, syscall.Signal(r.signal))
 	case C.PROBE_EXITED:

@@ -86,7 +86,7 @@ func (c *demo) do(s *session, args []string) error {
 		return err
 	}
 	set := clouds{source, target}
-	problem := sinkhorn.Problem{Epsilon: .05, Scale: sinkhorn.Mean}
+	problem := sinkhorn.Problem{Epsilon: demoEpsilon, Scale: sinkhorn.Mean}
 	if problem.Geometry, err = geometry.NewPoints(source.X, target.X, source.D, geometry.SqEuclidean); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (c *demo) do(s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	const paths, times = 8, 12
+	const paths, times = 8, 11
 	walk, err := r.Plan.Paths(s.ctx, paths, evenTimes(times), s.seed)
 	if err != nil {
 		return err
@@ -171,6 +171,10 @@ func (c *demo) do(s *session, args []string) error {
 	}
 	return notConverged(r.Status, r.Certificate.Residual, 1e-6)
 }
+
+// demoEpsilon is small enough, in units of the mean cost, for the digits to be
+// seen through the noise of the paths.
+const demoEpsilon = .01
 
 // demoData is what the page shows.
 type demoData struct {

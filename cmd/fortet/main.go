@@ -225,9 +225,10 @@ func (s *session) open() (gpu.Device, error) {
 			return nil, fmt.Errorf("--device %s: %w", s.device, err)
 		}
 		s.dev = dev
-		// Without a CUDA library nobody expects a GPU; with one, the reason
-		// that it cannot be used is news.
-		if why := dev.Properties().Fallback; why != nil && !errors.Is(why, gpu.ErrNoLibrary) && !s.quiet {
+		// Where there is no library or no card, nobody expects a GPU to be
+		// used; where there are both, the reason that it is not is news.
+		why := dev.Properties().Fallback
+		if why != nil && !errors.Is(why, gpu.ErrNoLibrary) && !errors.Is(why, gpu.ErrNoDevice) && !s.quiet {
 			fmt.Fprintf(s.stderr, "fortet: using the CPU: %s\n", oneLine(why))
 		}
 	}

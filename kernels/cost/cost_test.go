@@ -400,9 +400,29 @@ func BenchmarkEvaluate(b *testing.B) {
 						perPair := float64(b.Elapsed().Nanoseconds()) / float64(b.N) / (n * n)
 						b.ReportMetric(perPair, "ns/pair")
 						b.ReportMetric(3*float64(d)/perPair, "GFLOP/s") // subtract, multiply, add
+						if dtype == tensor.Float32 {
+							agrees[float32](b, a)
+						} else {
+							agrees[float64](b, a)
+						}
 					})
 				}
 			}
 		}
+	}
+}
+
+// agrees fails a benchmark whose last row is not the definition's.
+func agrees[T kerneltest.Float](b *testing.B, a cost.Args) {
+	n, d := a.X.Dim(0), a.X.Dim(1)
+	values := func(t tensor.Tensor) []T {
+		v, err := tensor.Values[T](t)
+		require.NoError(b, err)
+		return v
+	}
+	x, y, out := values(a.X.Rows(n-1, n)), values(a.Y), values(a.Out.Rows(n-1, n))
+	for j, got := range out {
+		want := definition(a.Cost, x, y[j*d:(j+1)*d])
+		require.NoError(b, kerneltest.Within([]T{got}, []float64{want}, bound[T](a.Cost, d, want)))
 	}
 }

@@ -341,7 +341,7 @@ func BenchmarkStep(b *testing.B) {
 			for _, temperature := range []float64{0, 1} {
 				b.Run(fmt.Sprintf("%s/%v/temperature=%v", dev.Name, dtype, temperature), func(b *testing.B) {
 					const n, d = 1 << 14, 64
-					var arrays [3]tensor.Tensor
+					var arrays [4]tensor.Tensor
 					for i := range arrays {
 						var err error
 						arrays[i], err = tensor.New(dev.Device, dtype, n, d)
@@ -349,7 +349,7 @@ func BenchmarkStep(b *testing.B) {
 						defer arrays[i].Free()
 						require.NoError(b, philox.Normal(arrays[i], philox.Draw{Step: uint32(i)}))
 					}
-					a := langevin.Args{Y: arrays[0], Score: arrays[1], Mean: arrays[2], Out: arrays[0], Eta: 0.01, Temperature: temperature, Precision: 1}
+					a := langevin.Args{Y: arrays[0], Score: arrays[1], Mean: arrays[2], Out: arrays[3], Eta: 0.01, Temperature: temperature, Precision: 1}
 					b.SetBytes(int64(4 * n * d * dtype.Size()))
 					for b.Loop() {
 						a.Draw.Step++
@@ -359,8 +359,28 @@ func BenchmarkStep(b *testing.B) {
 					}
 					require.NoError(b, dev.Sync())
 					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(n*d), "ns/element")
+					if dtype == tensor.Float32 {
+						agrees[float32](b, a)
+					} else {
+						agrees[float64](b, a)
+					}
 				})
 			}
 		}
 	}
+}
+
+// agrees fails a benchmark whose last row is not the definition's.
+func agrees[T kerneltest.Float](b *testing.B, a langevin.Args) {
+	last := func(t tensor.Tensor) []T {
+		v, err := tensor.Values[T](t.Rows(t.Dim(0)-1, t.Dim(0)))
+		require.NoError(b, err)
+		return v
+	}
+	noise := make([]T, a.Y.Dim(1))
+	draw := a.Draw
+	draw.Index += uint64(a.Y.Dim(0) - 1)
+	require.NoError(b, philox.HostNormal(noise, len(noise), draw))
+	ref, naive := definition(last(a.Y), last(a.Score), last(a.Mean), noise, a.Eta, a.Temperature, a.Precision)
+	require.NoError(b, kerneltest.Close(last(a.Out), naive, ref, 4))
 }

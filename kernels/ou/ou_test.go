@@ -467,8 +467,30 @@ func BenchmarkTransition(b *testing.B) {
 					}
 					require.NoError(b, dev.Sync())
 					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(n*d), "ns/element")
+					if dtype == tensor.Float32 {
+						agrees[float32](b, a)
+					} else {
+						agrees[float64](b, a)
+					}
 				})
 			}
 		}
+	}
+}
+
+// agrees fails a benchmark whose last row is not the definition's.
+func agrees[T kerneltest.Float](b *testing.B, a ou.Args) {
+	n := a.X0.Dim(0)
+	values := func(t tensor.Tensor) []T {
+		v, err := tensor.Values[T](t)
+		require.NoError(b, err)
+		return v
+	}
+	x0, mean, scale := values(a.X0.Rows(n-1, n)), values(a.Mean.Rows(n-1, n)), values(a.Scale.Rows(n-1, n))
+	lambda, integral := values(a.Lambda), values(a.B)[n-1]
+	for j, x := range x0 {
+		f, l := transition(float64(integral), float64(lambda[j]))
+		require.NoError(b, kerneltest.Within(mean[j:j+1], []float64{f * float64(x)}, 8*machine[T]()*math.Abs(f*float64(x))))
+		require.NoError(b, kerneltest.Within(scale[j:j+1], []float64{l}, 8*machine[T]()*l))
 	}
 }

@@ -10,7 +10,8 @@
  *
  * Under emulation the lanes put their fragments into shared memory and each
  * computes its four elements from there in float, so that everything about a
- * tensor core kernel but these two instructions runs without a GPU. The order
+ * tensor core kernel but these two instructions, and the ldmatrix that feeds
+ * them, runs without a GPU. The order
  * of additions inside an instruction is the hardware's own: results differ in
  * the last bits. */
 #ifndef FORTET_SOFTMIN_MMA_CUH

@@ -12,16 +12,16 @@
  *
  * Work per pair, in issue slots of a scheduler: 2d for u, one minimum, one
  * multiply-add that also subtracts the row's maximum, one addition and one
- * exponential; the tile's loads are shared by two rows. An H100 issues 128
- * lanes a clock and multiprocessor and has 16 for exponentials, so one
- * exponential takes the time of 8 other operations: at d = 1 (5 others) they
- * bind, from d = 3 (9 others) the arithmetic does. A polynomial exponential on
- * the FMA units, which pays where these idle, would cost 12 slots here to save
- * 8: there is none.
+ * exponential; the tile's loads are shared by two rows. That is 2d + 4, and 11.5
+ * in the machine code for d = 3 with loads and loop. An H100 issues 128 lanes a
+ * clock and multiprocessor and has 16 for exponentials, so one exponential takes
+ * the time of 8 slots: at d = 1 they bind, from d = 2 the arithmetic does. A
+ * polynomial exponential on the FMA units (FlashAttention-4) pays where these
+ * idle; in float32 accuracy it would take 12 slots of those that are short.
  *   bytes: (n + splits m) (d + 2) numbers, all in L2; flops: (3 d + 4) n m.
  * Predicted on an H100 (132 multiprocessors, 1.7 GHz), not measured: the limit
- * at d = 3 is 28.7e12 slots / 10.5 = 2.7e12 pairs/s, of which 65 to 75 % are
- * expected: 0.05 ms for n = m = 10^4, 0.5 s for 10^6. */
+ * at d = 3 is 28.7e12 slots / 11.5 = 2.5e12 pairs/s, of which 65 to 75 % are
+ * expected: 0.06 ms for n = m = 10^4, 0.6 s for 10^6. */
 #ifndef FORTET_SOFTMIN_POINTS_CUH
 #define FORTET_SOFTMIN_POINTS_CUH
 
@@ -40,7 +40,8 @@ struct points {
   int64_t n, m;
   int64_t tiles; /* of one split */
   int d;         /* at most the kernel's D; the other coordinates are 0 */
-  T S, epsilon, kappa;
+  T S, epsilon;
+  T per_kappa;   /* 1 / kappa */
   T damp;        /* of g */
   bool reached;  /* g_j = +inf says that nothing reaches j: it weighs nothing */
   T *part;
@@ -60,7 +61,7 @@ static __device__ __forceinline__ void load_column(const points<T> &p, int64_t j
   if (inside) {
     const T g = p.g ? p.g[j] : T(0);
     const T b = p.logb ? p.logb[j] * p.epsilon : T(0);
-    if (!(p.reached && g == static_cast<T>(INFINITY))) h = multiply_add(p.damp, g, b) / p.kappa;
+    if (!(p.reached && g == static_cast<T>(INFINITY))) h = multiply_add(p.damp, g, b) * p.per_kappa;
   }
   c.minus_h = -h;
 }
@@ -164,7 +165,7 @@ __global__ __launch_bounds__(kPointThreads, sizeof(T) == 4 ? 5 : 2) void apply_p
 #pragma unroll
   for (int k = 0; k < D; k++) x[k] = i < p.n && k < p.d ? p.x[i * p.d + k] : T(0);
   /* Finite: then f = +inf leaves p_ij = 0 where the weight is 0, and else inf. */
-  const T f = i < p.n ? finite(a.f[i] / p.kappa) : T(0);
+  const T f = i < p.n ? finite(a.f[i] * p.per_kappa) : T(0);
 
   T mass = 0, mean = 0, grad[D] = {}, r[K] = {};
   const int64_t begin = int64_t(blockIdx.y) * p.tiles * kPointColumns;

@@ -6,7 +6,8 @@
 // SASS: HMMA\.1688\.F32\.TF32 in softmin_tensor.*layoutE1
 // SASS: HMMA\.16816\.F32\.BF16 in softmin_tensor.*layoutE2
 // SASS: LDGSTS.*128 in (softmin_tensor|softmin_tilesI.LNS_5scoreE[01])
-// SASS: LDS\.128 in (softmin_tensor|(softmin|apply)_tilesI.LNS_5scoreE[01])
+// SASS: LDSM\.16\.M88\.4 in softmin_tensor
+// SASS: LDS\.128 in (softmin|apply)_tilesI.LNS_5scoreE[01]
 // SASS: MUFU\.EX2 in (softmin|apply)_(points|tiles)If
 #include "softmin.h"
 
@@ -88,7 +89,7 @@ void prepare_biases(const call<T> &c, const side<T> &s, const T *half, int64_t m
 template <class T>
 points<T> point_arguments(const call<T> &c, const T *x, const side<T> &s, int64_t n, int64_t m, fortet_softmin_split split) {
   return points<T>{x, s.points, s.potential, s.logs, n, m, split.tiles, int(c.pairs.d),
-                   T(c.kappa() * kLog2E / c.pairs.epsilon), T(c.pairs.epsilon), T(c.kappa()), T(s.damp), s.reached,
+                   T(c.kappa() * kLog2E / c.pairs.epsilon), T(c.pairs.epsilon), T(1 / c.kappa()), T(s.damp), s.reached,
                    c.place(c.at.part)};
 }
 

@@ -21,7 +21,8 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 enum {
-  STREAMS = 4,     /* vectors that go through the exponential side by side */
+  STREAMS = 2,     /* vectors that go through the exponential side by side */
+  MOST_BLOCKS = 4096, /* blocks of scores of all rows that a sweep keeps: 2 MiB of 4 * 256 bytes, and a margin */
   TILE_ROWS = 96,  /* the most rows of a tile of softmin */
   APPLY_ROWS = 24, /* and of a tile of apply */
   APPLY_COLS = 256,
@@ -40,10 +41,12 @@ void fortet_softmin_cpu_plan(int32_t op, const fortet_pairs *p, int32_t element,
                                           : FORM_PRODUCT;
   w->element = element;
   w->columns = up(p->m, COLUMN_PAD);
-  w->pack_tiles = (w->columns + PACK_COLUMNS - 1) / PACK_COLUMNS;
+  int blocked = w->form == FORM_DIFFERENCE || w->form == FORM_PRODUCT;
+  w->pack_tiles = (w->columns + PACK_COLUMNS - 1) / PACK_COLUMNS + (blocked ? (p->n + PACK_ROWS - 1) / PACK_ROWS : 0);
 
   int64_t share = up((p->n + MOST_GROUPS - 1) / MOST_GROUPS, ROW_QUANTUM);
-  w->tile_rows = clamp(share, ROW_QUANTUM, op == FORTET_OP_APPLY ? APPLY_ROWS : TILE_ROWS);
+  w->tile_rows = clamp(share, p->n < 768 ? ROW_QUANTUM : 48, TILE_ROWS);
+  if (op == FORTET_OP_APPLY) w->tile_rows = clamp(share, ROW_QUANTUM, APPLY_ROWS);
   w->tiles = (p->n + w->tile_rows - 1) / w->tile_rows;
 
   int64_t at = 0;
@@ -53,14 +56,15 @@ void fortet_softmin_cpu_plan(int32_t op, const fortet_pairs *p, int32_t element,
   TAKE(bias, w->columns * element);
   TAKE(weight, op == FORTET_OP_APPLY ? w->columns * element : 0);
   TAKE(panels, w->columns * d * element);
+  TAKE(sources, blocked ? up(p->n, ROW_QUANTUM) * d * element : 0);
+  TAKE(squares, w->form == FORM_PRODUCT ? p->n * 8 : 0);
   if (op == FORTET_OP_SWEEP) {
     /* As many rows of scores as L2 holds; a line is added between them, since
      * rows a power of two apart would compete for the same sets. */
     const int64_t kept = 1 << 20;
-    int blocked = w->form == FORM_DIFFERENCE || w->form == FORM_PRODUCT;
     w->stride = w->columns + 64 / element;
     w->sweep_rows = kept / (w->stride * element);
-    if (blocked) w->sweep_rows = clamp(2 * w->sweep_rows / ROW_QUANTUM * ROW_QUANTUM, 0, 24);
+    if (blocked) w->sweep_rows = clamp(2 * w->sweep_rows / ROW_QUANTUM * ROW_QUANTUM, 0, d > 64 ? 48 : 24);
     else w->sweep_rows = w->sweep_rows >= 8 ? 8 : w->sweep_rows >= 4 ? 4 : w->sweep_rows;
     w->group_rows = w->sweep_rows ? up(share, w->sweep_rows) : share;
     w->tiles = (p->n + w->group_rows - 1) / w->group_rows;

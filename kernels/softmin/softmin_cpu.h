@@ -1,7 +1,7 @@
 /* softmin_cpu.h - how the CPU kernels of softmin divide their work.
  *
- * A call is two or three launches: pack lays Y out for vectors, the operation
- * itself follows, and sweep ends by adding up its groups of rows. Tiles and
+ * A call is two or three launches: pack lays the points out for vectors, the
+ * operation itself follows, and sweep ends by adding up its groups of rows. Tiles and
  * groups depend on the sizes alone, never on the number of workers. */
 #ifndef FORTET_SOFTMIN_CPU_H
 #define FORTET_SOFTMIN_CPU_H
@@ -19,7 +19,8 @@ enum {
 enum {
   DIRECT_LIMIT = 8, /* the most dimensions of FORM_DIRECT */
   COLUMN_PAD = 64,  /* columns are padded to a multiple of this */
-  PACK_COLUMNS = 512,
+  PACK_COLUMNS = 512, /* columns per tile of pack */
+  PACK_ROWS = 480,    /* rows per tile of pack, a multiple of ROW_QUANTUM */
   FINISH_COLUMNS = 1024,
   ROW_QUANTUM = 12, /* rows per register tile, at every level, divide this */
   MOST_GROUPS = 32  /* groups of rows of a sweep, each with its partial sums */
@@ -36,7 +37,7 @@ typedef struct {
   int64_t sweep_rows;     /* sweep: rows whose scores are kept at once; 0: recompute them */
   int64_t stride;         /* sweep: elements between kept rows */
   int64_t pack_tiles, tiles, finish_tiles;
-  int64_t centre, bias, weight, panels, sums, scores; /* offsets */
+  int64_t centre, bias, weight, panels, sources, squares, sums, scores; /* offsets */
   int64_t bytes;          /* size of the workspace */
 } fortet_softmin_plan;
 

@@ -4,10 +4,11 @@
  * rescaled only where a block of columns moves that. */
 
 INLINE REAL N(row_max)(const REAL *u, int64_t cols) {
-  VEC a[STREAMS];
-  EACH a[s] = SPLAT(-INFINITY);
-  for (int64_t j = 0; j < cols; j += STEP)
-    EACH a[s] = N(larger)(LOAD(u + j + s * LANES), a[s]);
+  VEC a[4];
+  for (int q = 0; q < 4; q++) a[q] = SPLAT(-INFINITY);
+  for (int64_t j = 0; j < cols; j += 4 * LANES) {
+    UNROLL for (int q = 0; q < 4; q++) a[q] = N(larger)(LOAD(u + j + q * LANES), a[q]);
+  }
   return N(most)(N(larger)(N(larger)(a[0], a[1]), N(larger)(a[2], a[3])));
 }
 
@@ -44,14 +45,16 @@ typedef struct {
   double sum; /* sum of exp2((u - top) scale) */
 } N(row);
 
-static void N(fold)(const N(job) *c, N(row) *row, REAL *u, int64_t cols) {
+/* Adds a block of scores to a row. With keep, terms relative to the new top
+ * replace them. */
+INLINE void N(fold)(const N(job) *c, N(row) *row, REAL *u, int64_t cols, const int keep) {
   REAL top = N(row_max)(u, cols);
   if (top > row->top) {
     if (row->sum != 0) row->sum *= exp2(((double)row->top - (double)top) * c->scale);
     row->top = top;
   }
   if (row->top == (REAL)INFINITY) row->sum += N(infinite_sum)(u, cols);
-  else row->sum += N(exp_sum)(u, cols, row->top == (REAL)-INFINITY ? 0 : row->top, (REAL)c->scale, 0);
+  else row->sum += N(exp_sum)(u, cols, row->top == (REAL)-INFINITY ? 0 : row->top, (REAL)c->scale, keep);
 }
 
 /* softmin_i, of a row that is complete. */
@@ -68,7 +71,7 @@ static void N(fold_rows)(const N(job) *c, int64_t i, int64_t rows, N(row) *state
     for (int64_t b = 0; b < rows; b += c->rows) {
       int64_t some = rows - b < c->rows ? rows - b : c->rows;
       N(scores)(c, i + b, some, j0, cols, u, c->cols);
-      for (int64_t r = 0; r < some; r++) N(fold)(c, &state[b + r], u + r * c->cols, cols);
+      for (int64_t r = 0; r < some; r++) N(fold)(c, &state[b + r], u + r * c->cols, cols, 0);
     }
   }
 }
@@ -130,33 +133,34 @@ static double N(row_done)(const N(job) *c, const fortet_sweep_args *a, const N(r
   return exp(z) / row->sum;
 }
 
-/* Scores of a few rows against every column are kept while their sums are
- * found, so that a pair costs one exponential. */
+/* Terms of a few rows against every column are kept until the sums of these
+ * rows are known, so that a pair costs one exponential. Terms are relative to
+ * the top of their time, which is kept per row and block. */
 static void N(sweep_kept)(const N(job) *c, const fortet_sweep_args *a, int64_t i0, int64_t i1, REAL *u, double *sums) {
-  double w[TILE_ROWS];
+  double w[TILE_ROWS], part[TILE_ROWS];
   N(row) state[TILE_ROWS];
+  REAL tops[MOST_BLOCKS];
   int64_t ld = c->plan.stride;
   for (int64_t i = i0; i < i1; i += c->plan.sweep_rows) {
     int64_t rows = i1 - i < c->plan.sweep_rows ? i1 - i : c->plan.sweep_rows;
+    REAL *top = tops;
     for (int64_t r = 0; r < rows; r++) state[r].top = -INFINITY, state[r].sum = 0;
-    for (int64_t j0 = 0; j0 < c->plan.columns; j0 += c->cols) {
+    for (int64_t j0 = 0; j0 < c->plan.columns; j0 += c->cols, top += rows) {
       int64_t cols = c->plan.columns - j0 < c->cols ? c->plan.columns - j0 : c->cols;
       N(scores)(c, i, rows, j0, cols, u + j0, ld);
       for (int64_t r = 0; r < rows; r++) {
-        REAL top = N(row_max)(u + r * ld + j0, cols);
-        if (top > state[r].top) state[r].top = top;
+        N(fold)(c, &state[r], u + r * ld + j0, cols, 1);
+        top[r] = state[r].top;
       }
     }
-    for (int64_t r = 0; r < rows; r++) {
-      for (int64_t j0 = 0; j0 < c->plan.columns; j0 += c->cols) {
-        int64_t cols = c->plan.columns - j0 < c->cols ? c->plan.columns - j0 : c->cols;
-        REAL *e = u + r * ld + j0;
-        if (state[r].top == (REAL)INFINITY) state[r].sum += N(infinite_sum)(e, cols);
-        else state[r].sum += N(exp_sum)(e, cols, state[r].top == (REAL)-INFINITY ? 0 : state[r].top, (REAL)c->scale, 1);
-      }
-      w[r] = N(row_done)(c, a, &state[r], i + r);
+    for (int64_t r = 0; r < rows; r++) w[r] = N(row_done)(c, a, &state[r], i + r);
+    top = tops;
+    for (int64_t j0 = 0; j0 < c->plan.columns; j0 += c->cols, top += rows) {
+      int64_t cols = c->plan.columns - j0 < c->cols ? c->plan.columns - j0 : c->cols;
+      for (int64_t r = 0; r < rows; r++)
+        part[r] = top[r] == state[r].top ? w[r] : w[r] * exp2(((double)top[r] - (double)state[r].top) * c->scale);
+      N(add_columns)(u + j0, ld, rows, cols, part, sums + j0);
     }
-    N(add_columns)(u, ld, rows, c->plan.columns, w, sums);
   }
 }
 

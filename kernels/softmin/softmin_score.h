@@ -8,20 +8,22 @@
  * The cost |x - y|^2 / 2 at epsilon is |x - y|^2 at 2 epsilon with g doubled.
  *
  * Y is packed in panels of PANEL = 2 LANES columns: panel q holds y_jk of its
- * columns at [q][k][j - q PANEL], so that the innermost loop over k reads both
- * operands in order. Columns are padded with y = centre and bias = -inf. */
+ * columns at [q][k][j - q PANEL], and X, for blocked forms, in groups of MR rows,
+ * at [i / MR][k][i % MR], so that the innermost loop over k reads both operands
+ * in order. Columns are padded with y = centre and bias = -inf. */
 
 #define PANEL (2 * LANES)
 #define STEP (STREAMS * LANES) /* columns are whole steps, see COLUMN_PAD */
 #define PANEL_CHUNK (16384 / (PANEL * (int)sizeof(REAL)))
 #define CHUNK (PANEL_CHUNK < 256 ? PANEL_CHUNK : 256) /* coordinates of a panel that stay in L1 */
-#define BLOCK_BYTES 49152                             /* scores, or packed x, on the stack */
+#define BLOCK_BYTES 49152                             /* of scores, on the stack */
 
 typedef struct {
   fortet_pairs p;
   fortet_softmin_plan plan;
   const REAL *x, *y, *matrix;
-  REAL *centre, *bias, *weight, *panels;
+  REAL *centre, *bias, *weight, *panels, *sources;
+  double *squares; /* |x_i - centre|^2, for FORM_PRODUCT */
   double units;   /* 2 for FORTET_HALF_SQEUCLIDEAN: u is in units of cost / 2 */
   double scale;   /* log2(e) / (units epsilon) */
   int root;       /* distances, not their squares */
@@ -35,6 +37,7 @@ static void N(begin)(N(job) *c, int32_t op, const fortet_pairs *p, void *work) {
   char *w = work;
   c->centre = (REAL *)(w + c->plan.centre), c->bias = (REAL *)(w + c->plan.bias);
   c->weight = (REAL *)(w + c->plan.weight), c->panels = (REAL *)(w + c->plan.panels);
+  c->sources = (REAL *)(w + c->plan.sources), c->squares = (double *)(w + c->plan.squares);
   c->units = p->cost == FORTET_HALF_SQEUCLIDEAN ? 2 : 1;
   c->scale = 1.4426950408889634 / (c->units * p->epsilon);
   c->root = p->cost == FORTET_EUCLIDEAN;
@@ -46,20 +49,32 @@ static void N(begin)(N(job) *c, int32_t op, const fortet_pairs *p, void *work) {
 }
 
 /* A centre of the y, near which products of coordinates lose least: the mean of
- * at most 64 of them. Any value is right; infinities and NaN are left out so
- * that they stay with their own points. */
+ * at most 64 of them, at coordinates [k0, k0 + kn). Any value is right;
+ * infinities and NaN are left out so that they stay with their own points. */
 static void N(find_centre)(const N(job) *c, int64_t k0, int64_t kn, REAL *centre) {
-  for (int64_t k = 0; k < kn; k++) centre[k] = 0;
-  if (c->plan.form != FORM_PRODUCT) return;
+  double sum[CHUNK] = {0}, count[CHUNK] = {0};
   int64_t step = (c->p.m + 63) / 64;
-  for (int64_t k = 0; k < kn; k++) {
-    double s = 0;
-    int64_t count = 0;
-    for (int64_t j = 0; j < c->p.m; j += step) {
+  for (int64_t j = 0; j < c->p.m && c->plan.form == FORM_PRODUCT; j += step)
+    for (int64_t k = 0; k < kn; k++) {
       double v = c->y[j * c->p.d + k0 + k];
-      if (isfinite(v)) s += v, count++;
+      int finite = v - v == 0;
+      sum[k] += finite ? v : 0;
+      count[k] += finite;
     }
-    centre[k] = count ? (REAL)(s / (double)count) : 0;
+  for (int64_t k = 0; k < kn; k++) centre[k] = count[k] > 0 ? (REAL)(sum[k] / count[k]) : 0;
+}
+
+/* out_kl = factor (v_lk - centre_k) for l < some, 0 for l < wide, at coordinates k < kn, a
+ * cache line of every point at a time: points may lie a power of two apart. */
+static void N(transpose)(const REAL *v, int64_t d, int64_t some, int64_t wide, int64_t kn, const REAL *centre, REAL factor,
+                         REAL *out) {
+  const int64_t line = 64 / (int64_t)sizeof(REAL);
+  for (int64_t k0 = 0; k0 < kn; k0 += line) {
+    int64_t k1 = k0 + line < kn ? k0 + line : kn;
+    for (int64_t l = 0; l < some; l++)
+      for (int64_t k = k0; k < k1; k++) out[k * wide + l] = factor * (v[l * d + k] - centre[k]);
+    for (int64_t l = some; l < wide; l++)
+      for (int64_t k = k0; k < k1; k++) out[k * wide + l] = 0;
   }
 }
 
@@ -76,48 +91,68 @@ static void N(pack)(const N(job) *c, int64_t j0, int64_t j1, int cost_bias) {
     if (j0 == 0) memcpy(c->centre + k0, centre, (size_t)kn * sizeof(REAL));
     for (int64_t q = j0; q < j1; q += PANEL) {
       REAL *out = c->panels + q * d + k0 * PANEL;
-      for (int l = 0; l < PANEL; l++) {
-        if (q + l >= m) {
-          for (int64_t k = 0; k < kn; k++) out[k * PANEL + l] = 0;
-          continue;
-        }
-        const REAL *y = c->y + (q + l) * d + k0;
-        double s = 0;
+      const REAL *y = c->y + q * d + k0;
+      int64_t some = m - q < PANEL ? m - q : PANEL;
+      N(transpose)(y, d, some, PANEL, kn, centre, 1, out);
+      if (c->plan.form != FORM_PRODUCT) continue;
+      for (int h = 0; h < PANEL; h += LANES) {
+        WIDE s = {0};
         for (int64_t k = 0; k < kn; k++) {
-          REAL v = y[k] - centre[k];
-          out[k * PANEL + l] = v;
-          s += (double)v * v;
+          WIDE v = __builtin_convertvector(LOAD(out + k * PANEL + h), WIDE);
+          s += v * v;
         }
-        norm[q + l - j0] += s;
+        *(N(wide_mem) *)(norm + q - j0 + h) += s;
       }
     }
   }
   for (int64_t j = j0; j < j1; j++) {
     double w = j < m ? c->units * ((g ? (double)g[j] : 0) + (logb ? c->p.epsilon * logb[j] : 0)) : -INFINITY;
-    double square = c->plan.form == FORM_PRODUCT ? -norm[j - j0] : 0;
-    c->bias[j] = (REAL)(cost_bias ? square : w + square);
+    c->bias[j] = (REAL)(cost_bias ? -norm[j - j0] : w - norm[j - j0]);
     if (cost_bias) c->weight[j] = (REAL)w;
   }
 }
 
+/* Packs rows [i0, i1) of blocked forms: centred, and doubled for FORM_PRODUCT;
+ * 0 beyond the last row. */
+static void N(pack_rows)(const N(job) *c, int64_t i0, int64_t i1) {
+  double norm[PACK_ROWS] = {0};
+  REAL centre[CHUNK];
+  int64_t d = c->p.d;
+  const REAL factor = c->plan.form == FORM_PRODUCT ? 2 : 1;
+  for (int64_t k0 = 0; k0 < d; k0 += CHUNK) {
+    int64_t kn = d - k0 < CHUNK ? d - k0 : CHUNK;
+    N(find_centre)(c, k0, kn, centre);
+    for (int64_t b = i0; b < i1; b += MR) {
+      REAL *out = c->sources + b * d + k0 * MR;
+      const REAL *x = c->x + b * d + k0;
+      int64_t some = i1 - b < MR ? i1 - b : MR;
+      N(transpose)(x, d, some, MR, kn, centre, factor, out);
+      if (c->plan.form != FORM_PRODUCT) continue;
+      for (int r = 0; r < some; r++)
+        for (int64_t k = 0; k < kn; k++) {
+          double v = x[r * d + k] - centre[k];
+          norm[b + r - i0] += v * v;
+        }
+    }
+  }
+  if (c->plan.form == FORM_PRODUCT) memcpy(c->squares + i0, norm, (size_t)(i1 - i0) * sizeof *norm);
+}
+
 static void N(pack_tiles)(const N(job) *c, int64_t begin, int64_t end, int cost_bias) {
+  int64_t tiles = (c->plan.columns + PACK_COLUMNS - 1) / PACK_COLUMNS;
   for (int64_t t = begin; t < end; t++) {
-    int64_t j0 = t * PACK_COLUMNS, j1 = j0 + PACK_COLUMNS;
-    N(pack)(c, j0, j1 < c->plan.columns ? j1 : c->plan.columns, cost_bias);
+    if (t < tiles) {
+      int64_t j0 = t * PACK_COLUMNS, j1 = j0 + PACK_COLUMNS;
+      N(pack)(c, j0, j1 < c->plan.columns ? j1 : c->plan.columns, cost_bias);
+    } else {
+      int64_t i0 = (t - tiles) * PACK_ROWS, i1 = i0 + PACK_ROWS;
+      N(pack_rows)(c, i0, i1 < c->p.n ? i1 : c->p.n);
+    }
   }
 }
 
-/* |x_i - centre|^2 with coordinates rounded as x_block rounds them; 0 but for
- * FORM_PRODUCT. */
-static double N(square)(const N(job) *c, int64_t i) {
-  if (c->plan.form != FORM_PRODUCT) return 0;
-  double s = 0;
-  for (int64_t k = 0; k < c->p.d; k++) {
-    REAL v = c->x[i * c->p.d + k] - c->centre[k];
-    s += (double)v * v;
-  }
-  return s;
-}
+/* What scores leave out of z_ij for row i: |x_i - centre|^2. */
+static double N(square)(const N(job) *c, int64_t i) { return c->plan.form == FORM_PRODUCT ? c->squares[i] : 0; }
 
 /* FORM_DIRECT: rows [i, i + R) against columns [j0, j0 + cols). Per pair D
  * subtractions and D multiply-adds; R rows share the loads of Y. */
@@ -130,11 +165,13 @@ INLINE void N(direct_rows)(const N(job) *c, int64_t i, int64_t j0, int64_t cols,
     const REAL *panel = c->panels + (j0 + q) * D;
     for (int h = 0; h < PANEL; h += LANES) {
       VEC bias = LOAD(c->bias + j0 + q + h);
+      VEC y[DIRECT_LIMIT];
+      UNROLL for (int k = 0; k < D; k++) y[k] = LOAD(panel + k * PANEL + h);
       UNROLL for (int r = 0; r < R; r++) {
-        VEC t = x[r][0] - LOAD(panel + h);
+        VEC t = x[r][0] - y[0];
         VEC s = t * t;
         UNROLL for (int k = 1; k < D; k++) {
-          t = x[r][k] - LOAD(panel + k * PANEL + h);
+          t = x[r][k] - y[k];
           s += t * t;
         }
         if (root) s = N(root)(s);
@@ -220,33 +257,17 @@ INLINE void N(register_tile)(const REAL *x, const REAL *y, int64_t kn, REAL *u, 
   }
 }
 
-/* Rows [i, i + rows) of x at coordinates [k0, k0 + kn), as [row / MR][k][row % MR]:
- * centred, times factor; 0 beyond the last row. */
-static void N(x_block)(const N(job) *c, int64_t i, int64_t rows, int64_t k0, int64_t kn, REAL factor, REAL *out) {
-  const REAL *centre = c->centre + k0;
-  for (int64_t b = 0; b < rows; b += MR)
-    for (int r = 0; r < MR; r++) {
-      REAL *to = out + b * kn + r;
-      const REAL *x = c->x + (i + b + r) * c->p.d + k0;
-      if (b + r < rows)
-        for (int64_t k = 0; k < kn; k++) to[k * MR] = factor * (x[k] - centre[k]);
-      else
-        for (int64_t k = 0; k < kn; k++) to[k * MR] = 0;
-    }
-}
-
+/* Rows from i, a multiple of MR. A panel stays in L1 while all of them pass. */
 INLINE void N(blocked)(const N(job) *c, int64_t i, int64_t rows, int64_t j0, int64_t cols, REAL *u, int64_t ld,
                        const int difference) {
-  REAL x[BLOCK_BYTES / sizeof(REAL)] ALIGNED;
   int64_t d = c->p.d;
   for (int64_t k0 = 0; k0 < d; k0 += CHUNK) {
     int64_t kn = d - k0 < CHUNK ? d - k0 : CHUNK;
-    N(x_block)(c, i, rows, k0, kn, difference ? 1 : 2, x);
     int last = k0 + kn == d;
     for (int64_t q = 0; q < cols; q += PANEL) {
       const REAL *y = c->panels + (j0 + q) * d + k0 * PANEL, *bias = last ? c->bias + j0 + q : 0;
       for (int64_t b = 0; b < rows; b += MR)
-        N(register_tile)(x + b * kn, y, kn, u + b * ld + q, ld, k0 == 0, bias, difference, c->root);
+        N(register_tile)(c->sources + (i + b) * d + k0 * MR, y, kn, u + b * ld + q, ld, k0 == 0, bias, difference, c->root);
     }
   }
 }

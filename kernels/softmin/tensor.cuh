@@ -10,11 +10,9 @@
  * per pair. Rows are reduced at the very end. (Accumulators that began at the
  * bias would save an addition, and lose the last bits of each product.)
  *
- * Coordinates may enter a product in any order if both sides keep to it. So a
- * lane takes four neighbouring words, for two instructions, in one 16-byte load
- * where the fragments' own order would need four of 4 bytes. The two groups of
- * 16 words in a row change places in odd rows: eight lanes then read 128
- * different bytes of the 32 banks.
+ * A point's 32 words of a slice lie in shared memory in 8 pieces of 16 bytes,
+ * piece c of point i in place c ^ (i % 8): then the eight pieces that one phase
+ * of ldmatrix reads, of eight points, fall into different banks.
  *
  *   flops: 2 d n m (TF32), 6 d n m (bf16x3, at twice the rate).
  *   shared memory: 12 (18) KiB for 64 (96) instructions of a warp, 96 (144)
@@ -58,10 +56,9 @@ static inline size_t tensor_shared(int slices) {
   return sizeof(unsigned) * size_t(kStage) * size_t((tensor_resident(slices) ? slices : 2) + 2);
 }
 
-/* The word at which the four words of a lane begin, in a stage: group 0 or 1
- * of point, quarter 0..3. */
-static __device__ __forceinline__ int fragment(int point, int group, int quarter) {
-  return point * kSlice + (group ^ (point & 1)) * 16 + quarter * 4;
+/* The first word of a piece in a stage. */
+static __device__ __forceinline__ int place_of(int point, int piece) {
+  return point * kSlice + (piece ^ (point & 7)) * 4;
 }
 
 /* The copies of 128 points' slices into stages, in the order in which they are
@@ -73,7 +70,7 @@ struct slice_copy {
   __device__ __forceinline__ slice_copy(const unsigned *points, int slices) {
     const int point = threadIdx.x / 8, piece = threadIdx.x % 8;
     from = points + point * (slices * kSlice) + piece * 4;
-    to = fragment(point, piece / 4, piece % 4);
+    to = place_of(point, piece);
   }
   __device__ __forceinline__ void fetch(unsigned *stage, int slices) const {
 #pragma unroll
@@ -82,39 +79,53 @@ struct slice_copy {
   }
 };
 
-/* A fragment of A or B out of what the lane has loaded: instruction step takes
- * words 2 step and 2 step + 1 of each row. */
-static __device__ __forceinline__ void multiply_step(float (&c)[4], const unsigned (&top)[4], const unsigned (&bottom)[4],
-                                                     const unsigned (&right)[4], int step, bool tf32) {
-  const unsigned a[4] = {top[2 * step], bottom[2 * step], top[2 * step + 1], bottom[2 * step + 1]};
-  const unsigned b[2] = {right[2 * step], right[2 * step + 1]};
-  if (tf32) mma_tf32(c, a, b);
-  else mma_bf16(c, a, b);
+/* A fragment of A (one of 16 points and 8 words), or two of B (of 8 points each),
+ * at a point that is a multiple of 8 and step 0..3 of a slice. Both sides may be
+ * either. Register r gets 8 points of one piece: */
+struct operand {
+  bool a;
+  __device__ __forceinline__ int point(int r) const { return (a ? r % 2 : r / 2) * 8; }
+  __device__ __forceinline__ int piece(int r) const { return a ? r / 2 : r % 2; }
+};
+static __device__ __forceinline__ void load_fragment(unsigned (&to)[4], const unsigned *stage, operand o, int point,
+                                                     int step) {
+  const int lane = threadIdx.x % 32;
+#if defined(FORTET_EMU)
+  for (int r = 0; r < 4; r++) to[r] = stage[place_of(point + o.point(r) + lane / 4, 2 * step + o.piece(r)) + lane % 4];
+#else
+  /* Lane l names the piece of point l % 8 for register l / 8. */
+  const int at = place_of(point + o.point(lane / 8) + lane % 8, 2 * step + o.piece(lane / 8));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(unsigned(__cvta_generic_to_shared(stage + at)))
+               : "memory");
+#endif
 }
 
-/* acc += the products of one slice. row and column are the fragments of group 0
- * of the lane's first row and column; those of group 1 differ in one bit, and
- * the others, of the same parity, lie at fixed distances. */
+/* acc += the products of one slice. TF32 has four steps, of 8 words on either
+ * side; bf16x3 six: hi hi, hi lo, lo hi, each of two, hi being steps 0 and 1. */
 template <layout L>
 static __device__ __forceinline__ void multiply_slice(float (&acc)[2][8][4], const unsigned *left, const unsigned *right,
                                                       int row, int column) {
-  /* TF32: groups 0 0, 1 1. bf16x3: hi hi, hi lo, lo hi. */
-#pragma unroll L == kTF32 ? 2 : 1 /* as registers allow */
-  for (int s = 0; s < (L == kTF32 ? 2 : 3); s++) {
-    const int a_group = L == kTF32 ? s : s / 2, b_group = L == kTF32 ? s : s % 2;
-    unsigned a[2][2][4];
+#pragma unroll L == kTF32 ? 4 : 2 /* as registers allow */
+  for (int s = 0; s < (L == kTF32 ? 4 : 6); s++) {
+    const int left_step = L == kTF32 ? s : s < 4 ? s % 2 : s - 2, right_step = s % 4;
+    unsigned a[2][4];
 #pragma unroll
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) load_fragment(a[i], left, operand{true}, row + 16 * i, left_step);
 #pragma unroll
-      for (int h = 0; h < 2; h++) load16(a[i][h], left + (row ^ 16 * a_group) + (16 * i + 8 * h) * kSlice);
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
+    for (int j = 0; j < 8; j += 2) {
       unsigned b[4];
-      load16(b, right + (column ^ 16 * b_group) + 8 * j * kSlice);
+      load_fragment(b, right, operand{false}, column + 8 * j, right_step);
 #pragma unroll
-      for (int step = 0; step < 2; step++)
+      for (int i = 0; i < 2; i++) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) multiply_step(acc[i][j], a[i][0], a[i][1], b, step, L == kTF32);
+        for (int h = 0; h < 2; h++) {
+          const unsigned pair[2] = {b[2 * h], b[2 * h + 1]};
+          if (L == kTF32) mma_tf32(acc[i][j + h], a[i], pair);
+          else mma_bf16(acc[i][j + h], a[i], pair);
+        }
+      }
     }
   }
 }
@@ -132,7 +143,7 @@ __global__ __launch_bounds__(kTensorThreads, 2) void softmin_tensor(const tensor
   const bool resident = slices <= kResidentSlices;
   unsigned *const left = shared, *const right = shared + (resident ? slices : 2) * kStage;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quarter = lane % 4;
-  const int row = warp / 2 * 32 + lane / 4, column = warp % 2 * 64 + lane / 4;
+  const int row = warp / 2 * 32 + lane / 4; /* of its first accumulators */
   const int64_t row0 = int64_t(blockIdx.x) * kTensorRows, first = blockIdx.y * p.tiles;
   const int tiles = int(p.all - first < p.tiles ? p.all - first : p.tiles);
 
@@ -169,8 +180,7 @@ __global__ __launch_bounds__(kTensorThreads, 2) void softmin_tensor(const tensor
       else fetch(t + 1, 0, stage ^ 1);
       copy_wait<1>();
       __syncthreads();
-      multiply_slice<L>(acc, left + (resident ? k : stage) * kStage, right + stage * kStage, fragment(row, 0, quarter),
-                        fragment(column, 0, quarter));
+      multiply_slice<L>(acc, left + (resident ? k : stage) * kStage, right + stage * kStage, warp / 2 * 32, warp % 2 * 64);
       __syncthreads();
       stage ^= 1;
     }

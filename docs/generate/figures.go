@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/png"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/image/draw"
+
+	"github.com/fortet/fortet/internal/dataset"
+	"github.com/fortet/fortet/internal/plot"
+	"github.com/fortet/fortet/tensor/npy"
+)
+
+// largest picture of the documentation, in bytes.
+const largest = 300_000
+
+// shown images of a grid.
+const shown = 12
+
+// picture puts a picture that a command has drawn into docs/pictures and shows it.
+func (b *book) picture(r *record, file, text string) (string, error) {
+	to := filepath.Join(b.root, "docs", "pictures", filepath.Base(file))
+	if r.skipped {
+		if _, err := os.Stat(to); err != nil {
+			return "", fmt.Errorf("%s: was not run, and its picture is not here: %w", r.Name, err)
+		}
+		return link(file, text), nil
+	}
+	data, err := os.ReadFile(filepath.Join(b.work, file))
+	if err != nil {
+		return "", err
+	}
+	im, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	small, err := shrink(im)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	return link(file, text), store(to, small)
+}
+
+func link(file, text string) string {
+	return fmt.Sprintf("![%s](pictures/%s)", text, filepath.Base(file))
+}
+
+// shrink encodes a picture, at a lower resolution where it would be too large.
+func shrink(im image.Image) ([]byte, error) {
+	full := im
+	for scale := 1.; scale > .2; scale *= .85 {
+		var out bytes.Buffer
+		e := png.Encoder{CompressionLevel: png.BestCompression}
+		if err := e.Encode(&out, im); err != nil {
+			return nil, err
+		}
+		if out.Len() <= largest {
+			return out.Bytes(), nil
+		}
+		size := full.Bounds().Size()
+		next := image.NewNRGBA(image.Rect(0, 0, int(scale*.85*float64(size.X)), int(scale*.85*float64(size.Y))))
+		draw.CatmullRom.Scale(next, next.Bounds(), full, full.Bounds(), draw.Src, nil)
+		im = next
+	}
+	return nil, fmt.Errorf("more than %d bytes at any size", largest)
+}
+
+// drawn stores a figure of the results of r and shows it.
+func (b *book) drawn(r *record, file, text string, figure func() (plot.Figure, error)) (string, error) {
+	if !r.skipped {
+		fig, err := figure()
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", r.Name, err)
+		}
+		if err := plot.Write(filepath.Join(b.work, file), fig); err != nil {
+			return "", err
+		}
+	}
+	return b.picture(r, file, text)
+}
+
+func points(uri string) (dataset.Points, error) {
+	set, err := dataset.Open(uri)
+	if err != nil {
+		return dataset.Points{}, err
+	}
+	return set.Load()
+}
+
+// sides are the data sets of a solve.
+func (r *record) sides() (x, y dataset.Points, err error) {
+	for _, s := range []struct {
+		flag string
+		to   *dataset.Points
+	}{{"source", &x}, {"target", &y}} {
+		uri, err := r.Flag(s.flag)
+		if err != nil {
+			return x, y, err
+		}
+		if *s.to, err = points(uri); err != nil {
+			return x, y, err
+		}
+	}
+	return x, y, nil
+}
+
+// array reads the .npy that a flag of the command names.
+func (r *record) array(flag string) (*npy.Array, error) {
+	path, err := r.Flag(flag)
+	if err != nil {
+		return nil, err
+	}
+	return npy.ReadFile(path)
+}
+
+// matches draws source images, the targets that the plan gives most mass, and
+// the means of all their targets.
+func (b *book) matches(r *record, file, text string) (string, error) {
+	return b.drawn(r, file, text, func() (plot.Figure, error) {
+		x, y, err := r.sides()
+		if err != nil {
+			return nil, err
+		}
+		plan, err := r.array("plan")
+		if err != nil {
+			return nil, err
+		}
+		mapped, err := r.array("map")
+		if err != nil {
+			return nil, err
+		}
+		p := plan.Float64s()
+		var likely []float64
+		for i := range min(shown, x.N) {
+			row := p[i*y.N : (i+1)*y.N]
+			likely = append(likely, y.Row(slices.Index(row, slices.Max(row)))...)
+		}
+		n := min(shown, x.N) * x.D
+		return plot.Grid{Title: text, H: x.Image.H, W: x.Image.W, C: x.Image.C, Rows: []plot.Row{
+			{Label: "source", X: x.X[:n]},
+			{Label: "most likely target", X: likely},
+			{Label: "mean of its targets", X: mapped.Float64s()[:n]},
+		}}, nil
+	})
+}
+
+// means draws the barycentric maps of several solves of one source.
+func (b *book) means(file, text string, records ...*record) (string, error) {
+	if len(records) == 0 {
+		return "", fmt.Errorf("%s: no results", file)
+	}
+	return b.drawn(records[0], file, text, func() (plot.Figure, error) {
+		x, _, err := records[0].sides()
+		if err != nil {
+			return nil, err
+		}
+		n := min(shown, x.N) * x.D
+		fig := plot.Grid{Title: text, H: x.Image.H, W: x.Image.W, C: x.Image.C, Rows: []plot.Row{{Label: "source", X: x.X[:n]}}}
+		for _, r := range records {
+			mapped, err := r.array("map")
+			if err != nil {
+				return nil, err
+			}
+			eps, err := r.Flag("epsilon")
+			if err != nil {
+				return nil, err
+			}
+			fig.Rows = append(fig.Rows, plot.Row{Label: "ε = " + eps + " of the mean cost", X: mapped.Float64s()[:n]})
+		}
+		return fig, nil
+	})
+}
+
+// growth says how a population grows in an unbalanced plan: the mass that
+// leaves a source point over its weight, exp(-f/ρ).
+type growth struct {
+	Least  float64 `json:"least"`
+	Median float64 `json:"median"`
+	Most   float64 `json:"most"`
+}
+
+// growth draws the source points by their growth. The factors must add up to
+// the mass that the certificate of the solve has.
+func (b *book) growth(r *record, file, text string) (string, error) {
+	return b.drawn(r, file, text, func() (plot.Figure, error) {
+		x, y, err := r.sides()
+		if err != nil {
+			return nil, err
+		}
+		factors, err := r.factors()
+		if err != nil {
+			return nil, err
+		}
+		sorted := slices.Sorted(slices.Values(factors))
+		r.Growth = &growth{sorted[0], sorted[len(sorted)/2], sorted[len(sorted)-1]}
+		if err := b.keep(r); err != nil {
+			return nil, err
+		}
+		fig := plot.Scatter{Title: text, Clouds: []plot.Cloud{{Label: "later cells", D: y.D, X: y.X}}}
+		const groups = 4
+		for q := range groups {
+			low, high := sorted[q*len(sorted)/groups], sorted[min((q+1)*len(sorted)/groups, len(sorted)-1)]
+			var c []float64
+			for i, g := range factors {
+				if g >= low && (g < high || q == groups-1) {
+					c = append(c, x.Row(i)...)
+				}
+			}
+			if len(c) > 0 {
+				fig.Clouds = append(fig.Clouds, plot.Cloud{Label: fmt.Sprintf("× %.2g to %.2g", low, high), D: x.D, X: c})
+			}
+		}
+		return fig, nil
+	})
+}
+
+// factors are exp(-f/ρ), checked against the mass of the certificate.
+func (r *record) factors() ([]float64, error) {
+	path, err := r.Flag("potentials")
+	if err != nil {
+		return nil, err
+	}
+	z, err := npy.ReadNPZFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := z.Get("f")
+	if err != nil {
+		return nil, err
+	}
+	a, err := z.Get("a")
+	if err != nil {
+		return nil, err
+	}
+	rho, err := r.Get("problem.rho_source")
+	if err != nil {
+		return nil, err
+	}
+	mass, err := r.Get("mass")
+	if err != nil {
+		return nil, err
+	}
+	factors, weights := f.Float64s(), a.Float64s()
+	if len(factors) != len(weights) || len(factors) == 0 {
+		return nil, fmt.Errorf("%s: %d potentials and %d weights", path, len(factors), len(weights))
+	}
+	total, source := 0., 0.
+	for i, w := range weights {
+		factors[i] = math.Exp(-factors[i] / rho)
+		total += w * factors[i]
+		source += w
+	}
+	// The factors and the plan's row masses differ by the residual at most,
+	// which is relative to the source's mass.
+	residual, err := r.Get("residual")
+	if err != nil {
+		return nil, err
+	}
+	if !(math.Abs(total-mass) <= residual*source+1e-9*mass) {
+		return nil, fmt.Errorf("growth factors add up to the mass %v, want %v within %v", total, mass, residual*source)
+	}
+	return factors, nil
+}

@@ -1,0 +1,141 @@
+// Command generate makes docs/solve.md and the figures of README.md from
+// templates: it runs the commands that the page shows, keeps what they print in
+// docs/data and their pictures in docs/pictures. docs/make.sh calls it.
+//
+// Where a command needs data that this machine lacks, its kept result is shown,
+// which carries the commit and the machine that it comes from.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"text/template"
+
+	"github.com/fortet/fortet/internal/atomicfile"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := generate(ctx, os.Args[1:], os.Stderr)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
+}
+
+func generate(ctx context.Context, args []string, log io.Writer) error {
+	f := flag.NewFlagSet("generate", flag.ContinueOnError)
+	f.SetOutput(log)
+	root := f.String("root", ".", "folder of the project")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	top, err := filepath.Abs(*root)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(top, "docs", "template")); err != nil {
+		return fmt.Errorf("-root: %s is not the project's folder: %w", *root, err)
+	}
+	work, err := os.MkdirTemp("", "fortet-docs-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	b := &book{ctx: ctx, root: top, work: work, log: log, records: map[string]*record{}}
+	if err := b.open(); err != nil {
+		return err
+	}
+	page, err := b.render("solve.md.tmpl")
+	if err != nil {
+		return err
+	}
+	figures, err := b.render("readme.md.tmpl")
+	if err != nil {
+		return err
+	}
+	if err := store(filepath.Join(top, "docs", "solve.md"), page); err != nil {
+		return err
+	}
+	readme := filepath.Join(top, "README.md")
+	text, err := os.ReadFile(readme)
+	if err != nil {
+		return err
+	}
+	if text, err = replace(text, figures); err != nil {
+		return fmt.Errorf("%s: %w", readme, err)
+	}
+	return store(readme, text)
+}
+
+// render executes a template of docs/template. Executing it runs its commands.
+func (b *book) render(name string) ([]byte, error) {
+	t, err := template.New(name).Funcs(b.functions()).Option("missingkey=error").
+		ParseFiles(filepath.Join(b.root, "docs", "template", name))
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, b); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+func (b *book) functions() template.FuncMap {
+	return template.FuncMap{
+		"run":          b.run,
+		"fails":        b.fails,
+		"kept":         b.kept,
+		"show":         show,
+		"complaint":    complaint,
+		"certificates": certificates,
+		"distances":    distances,
+		"divergences":  divergences,
+		"solves":       solves,
+		"stages":       stages,
+		"num":          num,
+		"provenance":   b.provenance,
+		"picture":      b.picture,
+		"matches":      b.matches,
+		"means":        b.means,
+		"growth":       b.growth,
+	}
+}
+
+// The part of the README that is made from results stands between these.
+const (
+	begin = "<!-- figures of docs/template/readme.md.tmpl: begin -->\n"
+	end   = "<!-- figures of docs/template/readme.md.tmpl: end -->\n"
+)
+
+// replace puts figures between the marks of a text.
+func replace(text, figures []byte) ([]byte, error) {
+	before, rest, found := strings.Cut(string(text), begin)
+	if !found {
+		return nil, fmt.Errorf("has no line %q", strings.TrimSpace(begin))
+	}
+	_, after, found := strings.Cut(rest, end)
+	if !found {
+		return nil, fmt.Errorf("has no line %q after its beginning", strings.TrimSpace(end))
+	}
+	return []byte(before + begin + strings.TrimSpace(string(figures)) + "\n" + end + after), nil
+}
+
+func store(path string, data []byte) error {
+	return atomicfile.Write(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
