@@ -237,8 +237,9 @@ func TestPeerRows(t *testing.T) {
 		require.NoError(t, save64(filepath.Join(answer, "f.npy"), f))
 		require.NoError(t, save64(filepath.Join(answer, "g.npy"), g))
 		// $7 is the folder after --out.
+		seconds := map[string]string{"true": "0.5,0.25", "false": "61"}[converged] // the limit is 60
 		script := "#!/bin/sh\ncp " + answer + "/*.npy \"$7\"\n" +
-			`echo '{"peer":"pot","version":"POT 0","settings":"s","seconds":[0.5,0.25],"iterations":3,"converged":` + converged + `,"note":""}'` + "\n"
+			`echo '{"peer":"pot","version":"POT 0","settings":"s","seconds":[` + seconds + `],"iterations":3,"converged":` + converged + `,"note":""}'` + "\n"
 		require.NoError(t, os.WriteFile(filepath.Join(env, "bin", "python"), []byte(script), 0o755))
 	}
 	geom, err := geometry.NewPoints(p.x, p.y, p.d, geometry.SqEuclidean)

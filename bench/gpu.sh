@@ -28,7 +28,7 @@ pack() {
   local go=${GO:-go} package folder name total
   rm -rf "$PACK"
   mkdir -p "$PACK/tests"
-  CGO_CFLAGS="-g0 -O3 -DFORTET_HEADERS=$(cat kernels/include/*.h kernels/*/*.h | cksum | cut -d' ' -f1)u"
+  CGO_CFLAGS="-g -O3 -DFORTET_HEADERS=$(cat kernels/include/*.h kernels/*/*.h | cksum | cut -d' ' -f1)u"
   export CGO_CFLAGS
   # A package takes part if its tests open devices.
   for folder in $(grep -rlE --include='*_test.go' 'kerneltest\.(Each|Devices)|gpu\.Open' gpu kernels tensor solver models | xargs -n1 dirname | sort -u); do

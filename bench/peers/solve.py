@@ -176,13 +176,17 @@ def ott(p, limit, repetitions, kernel):
         tried.append((r > p.tolerance, s if r <= p.tolerance else r, v, tighter, per))
         print(f"ott-jax: {v}: {s:.2f} s, {its} iterations, residual {r:.2e}", file=sys.stderr)
     _, _, best, threshold, per = min(tried)
-    program = build(best, most(per, limit), threshold)
-    timed(program)  # warm
-    seconds, converged = [], True
-    while converged and len(seconds) < repetitions and sum(seconds) < limit:
+    while True:
+        program = build(best, most(per, limit), threshold)
+        _, _, _, its, r = timed(program)  # warm
+        if r <= p.tolerance or its >= most(per, limit) or threshold < p.tolerance / 20:
+            break
+        threshold /= 2
+    seconds = []
+    while len(seconds) < repetitions and sum(seconds) < limit:
         s, f, g, iterations, r = timed(program)
         seconds.append(s)
-        converged = r <= p.tolerance
+    converged = r <= p.tolerance
     mode = "kernel mode" if kernel else "log-sum-exp mode"
     note = "best of " + ", ".join(variants)
     return Answer(f, g, seconds, iterations, f"{mode}, {best}, cost matrix, float64", converged, note)

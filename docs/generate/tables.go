@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -25,13 +26,20 @@ func num(digits int, x float64) string {
 	switch {
 	case math.IsNaN(x):
 		return "—"
+	case math.IsInf(x, 0):
+		return fmt.Sprint(x)
 	case x == math.Trunc(x) && math.Abs(x) < 1e6:
 		return fmt.Sprintf("%.0f", x)
 	case math.Abs(x) >= 1e6 || math.Abs(x) < 1e-3:
 		return fmt.Sprintf("%.*e", digits-1, x)
 	}
-	decimals := max(digits-1-int(math.Floor(math.Log10(math.Abs(x)))), 0)
-	return fmt.Sprintf("%.*f", decimals, x)
+	// The exponent after rounding: 0.9999 to two digits is 1.0.
+	var mantissa string
+	var power int
+	if _, err := fmt.Sscanf(strings.Replace(strconv.FormatFloat(x, 'e', digits-1, 64), "e", " ", 1), "%s %d", &mantissa, &power); err != nil {
+		return fmt.Sprint(x)
+	}
+	return fmt.Sprintf("%.*f", max(digits-1-power, 0), x)
 }
 
 // table is rows under a head, in Markdown.

@@ -68,7 +68,7 @@ static __device__ __forceinline__ void load_column(const points<T> &p, int64_t j
 
 /* softmin: part gets the pairs (m, s). Grid: (rows / 256, splits). */
 template <class T, int D, bool ROOT>
-__global__ __launch_bounds__(kPointThreads, sizeof(T) == 4 ? 8 : 4) void softmin_points(const points<T> p) {
+__global__ __launch_bounds__(kPointThreads, sizeof(T) == 4 ? 7 : 4) void softmin_points(const points<T> p) {
   constexpr int R = kPointRows, B = sizeof(T) == 4 ? 8 : 4;
   __shared__ column<T, D> tile[kPointColumns];
 

@@ -29,6 +29,8 @@
 #undef VECTOR_SQRT
 #undef VEC
 #undef WIDE
+#undef WIDE_LANES
+#undef LOAD_WIDE
 #undef LOAD
 #undef STORE
 #undef SPLAT

@@ -10,6 +10,7 @@ import "C"
 import (
 	_ "embed"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"github.com/fortet/fortet/gpu"
@@ -181,4 +182,25 @@ func (c call) launch(dev gpu.Device, v *variants) error {
 		return err
 	}
 	return dev.Launch(k.finish, c.args, int(plan.finish_tiles))
+}
+
+// rate is how many multiply-adds, or exponentials of the kernels' own kind,
+// one core does per second: the limits that benchmarks compare with.
+func rate(level gpu.Level, double, exponentials bool) float64 {
+	kind := C.int(0)
+	if exponentials {
+		kind = 1
+	}
+	best := 0.0
+	for range 50 {
+		start := time.Now()
+		var count C.double
+		if double {
+			count = C.fortet_softmin_rate_f64(kind, 100, C.int(level))
+		} else {
+			count = C.fortet_softmin_rate_f32(kind, 100, C.int(level))
+		}
+		best = max(best, float64(count)/time.Since(start).Seconds())
+	}
+	return best
 }

@@ -201,19 +201,19 @@ void fortet_softmin_cpu_plan(int32_t op, const fortet_pairs *p, int32_t element,
 #else
 #define AVX2_BODY(name) name##_avx2
 #endif
-#define RUN(name, args, begin, end, level)                                        \
-  return (level) >= FORTET_AVX512 ? name##_avx512(args, begin, end)               \
-         : (level) == FORTET_AVX2 ? AVX2_BODY(name)(args, begin, end)             \
-                                  : name##_baseline(args, begin, end)
+#define RUN(name, level, ...)                                           \
+  return (level) >= FORTET_AVX512 ? name##_avx512(__VA_ARGS__)          \
+         : (level) == FORTET_AVX2 ? AVX2_BODY(name)(__VA_ARGS__)        \
+                                  : name##_baseline(__VA_ARGS__)
 
 #else
 
-#define RUN(name, args, begin, end, level) return (void)(level), name##_baseline(args, begin, end)
+#define RUN(name, level, ...) return (void)(level), name##_baseline(__VA_ARGS__)
 
 #endif
 
 #define KERNEL(entry, name) \
-  int entry(const void *args, int64_t begin, int64_t end, int level) { RUN(name, args, begin, end, level); }
+  int entry(const void *args, int64_t begin, int64_t end, int level) { RUN(name, level, args, begin, end); }
 
 KERNEL(fortet_softmin_pack_f32, softmin_pack_f32)
 KERNEL(fortet_softmin_pack_f64, softmin_pack_f64)
@@ -229,3 +229,11 @@ KERNEL(fortet_apply_pack_f32, apply_pack_f32)
 KERNEL(fortet_apply_pack_f64, apply_pack_f64)
 KERNEL(fortet_apply_f32_cpu, apply_f32)
 KERNEL(fortet_apply_f64_cpu, apply_f64)
+
+double fortet_softmin_rate_f32(int exponentials, int64_t rounds, int level) {
+  RUN(rate_f32, level, exponentials, rounds);
+}
+
+double fortet_softmin_rate_f64(int exponentials, int64_t rounds, int level) {
+  RUN(rate_f64, level, exponentials, rounds);
+}

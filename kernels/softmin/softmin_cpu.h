@@ -59,4 +59,10 @@ int fortet_apply_pack_f64(const void *args, int64_t begin, int64_t end, int leve
 int fortet_apply_f32_cpu(const void *args, int64_t begin, int64_t end, int level);
 int fortet_apply_f64_cpu(const void *args, int64_t begin, int64_t end, int level);
 
+/* For benchmarks: does rounds * 1000 vector multiply-adds, or rounds * 1000 vectors
+ * of exponentials in L1, with the instructions of a level, and returns how
+ * many numbers that were. */
+double fortet_softmin_rate_f32(int exponentials, int64_t rounds, int level);
+double fortet_softmin_rate_f64(int exponentials, int64_t rounds, int level);
+
 #endif

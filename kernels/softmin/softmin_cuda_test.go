@@ -240,6 +240,24 @@ func TestTensorAwkwardData(t *testing.T) {
 	}
 }
 
+// The cost of a point against itself is zero whatever its coordinates round to,
+// up to float32 arithmetic: where every other pair is far away in units of
+// epsilon, softmin_i = -g_i - ε log b_i. (Rounding would cost 2^-11 |x|² if the
+// norms were not those of the rounded points.)
+func TestTensorEqualPoints(t *testing.T) {
+	for _, dev := range cudaDevices(t) {
+		for _, precision := range tensorPrecisions {
+			t.Run(dev.Name+"/"+precision.String(), func(t *testing.T) {
+				p := random[float32](12, softmin.SqEuclidean, 140, 140, 40, 0.05)
+				copy(p.y, p.x)
+				verifyTensor(t, dev, precision, p, func(e exact) float64 {
+					return 0x1p-23 * (float64(p.d+8)*e.points*e.points + 8*e.terms)
+				})
+			})
+		}
+	}
+}
+
 // A row without weights is +Inf, NaN stays in its row, and neither stops col.
 func TestTensorInfinitiesAndNaN(t *testing.T) {
 	for _, dev := range cudaDevices(t) {

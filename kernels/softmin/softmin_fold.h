@@ -102,7 +102,7 @@ INLINE void N(add_rows)(const REAL *e, int64_t ld, int64_t cols, const REAL *w, 
   for (int64_t j = 0; j < cols; j += LANES) {
     VEC s = LOAD(e + j) * w[0];
     UNROLL for (int r = 1; r < R; r++) s += LOAD(e + r * ld + j) * w[r];
-    *(N(wide_mem) *)(sums + j) += __builtin_convertvector(s, WIDE) * unit;
+    N(add_wide)(sums + j, s, unit);
   }
 }
 
@@ -227,4 +227,25 @@ static int N(sweep_finish)(const fortet_sweep_args *a, int64_t begin, int64_t en
       for (int64_t j = j0; j < j1; j++) a->col[j] += sums[g * plan.columns + j];
   }
   return FORTET_OK;
+}
+
+/* See fortet_softmin_rate_f32. */
+static double N(rate)(int exponentials, int64_t rounds) {
+  volatile REAL sink; /* keeps the work */
+  if (exponentials) {
+    REAL u[500 * LANES] ALIGNED;
+    for (int j = 0; j < 500 * LANES; j++) u[j] = (REAL)(j % 97) * (REAL)-0.1;
+    REAL s = 0;
+    for (int64_t i = 0; i < 2 * rounds; i++) s += N(exp_sum)(u, 500 * LANES, (REAL)i, 1, 0);
+    sink = s;
+  } else {
+    VEC a[10], b = SPLAT(0.5), c = SPLAT(rounds);
+    for (int r = 0; r < 10; r++) a[r] = SPLAT(r);
+    for (int64_t i = 0; i < 100 * rounds; i++)
+      UNROLL for (int r = 0; r < 10; r++) a[r] = a[r] * b + c;
+    for (int r = 1; r < 10; r++) a[0] += a[r];
+    sink = N(sum)(a[0]);
+  }
+  (void)sink;
+  return 1000.0 * LANES * (double)rounds;
 }

@@ -95,14 +95,13 @@ static void N(pack)(const N(job) *c, int64_t j0, int64_t j1, int cost_bias) {
       int64_t some = m - q < PANEL ? m - q : PANEL;
       N(transpose)(y, d, some, PANEL, kn, centre, 1, out);
       if (c->plan.form != FORM_PRODUCT) continue;
-      for (int h = 0; h < PANEL; h += LANES) {
-        WIDE s = {0};
-        for (int64_t k = 0; k < kn; k++) {
-          WIDE v = __builtin_convertvector(LOAD(out + k * PANEL + h), WIDE);
-          s += v * v;
+      WIDE s[PANEL / WIDE_LANES] = {{0}};
+      for (int64_t k = 0; k < kn; k++)
+        UNROLL for (size_t h = 0; h < PANEL / WIDE_LANES; h++) {
+          WIDE v = LOAD_WIDE(out + k * PANEL + h * WIDE_LANES);
+          s[h] += v * v;
         }
-        *(N(wide_mem) *)(norm + q - j0 + h) += s;
-      }
+      for (size_t h = 0; h < PANEL / WIDE_LANES; h++) *(N(wide_mem) *)(norm + q - j0 + h * WIDE_LANES) += s[h];
     }
   }
   for (int64_t j = j0; j < j1; j++) {
@@ -128,11 +127,10 @@ static void N(pack_rows)(const N(job) *c, int64_t i0, int64_t i1) {
       int64_t some = i1 - b < MR ? i1 - b : MR;
       N(transpose)(x, d, some, MR, kn, centre, factor, out);
       if (c->plan.form != FORM_PRODUCT) continue;
-      for (int r = 0; r < some; r++)
-        for (int64_t k = 0; k < kn; k++) {
-          double v = x[r * d + k] - centre[k];
-          norm[b + r - i0] += v * v;
-        }
+      double s[MR] = {0};
+      for (int64_t k = 0; k < kn; k++)
+        for (int r = 0; r < MR; r++) s[r] += (double)out[k * MR + r] * out[k * MR + r];
+      for (int r = 0; r < some; r++) norm[b + r - i0] += s[r] / 4; /* the factor, squared */
     }
   }
   if (c->plan.form == FORM_PRODUCT) memcpy(c->squares + i0, norm, (size_t)(i1 - i0) * sizeof *norm);

@@ -6,10 +6,7 @@
 typedef REAL N(vec) __attribute__((vector_size(LANES * sizeof(REAL))));
 typedef REAL N(mem) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 typedef BITS N(bits) __attribute__((vector_size(LANES * sizeof(REAL))));
-typedef double N(wide) __attribute__((vector_size(LANES * sizeof(double))));
-typedef double N(wide_mem) __attribute__((vector_size(LANES * sizeof(double)), aligned(8), may_alias));
 #define VEC N(vec)
-#define WIDE N(wide)
 #define LOAD(p) ((VEC) * (const N(mem) *)(p))
 #define STORE(p, v) (*(N(mem) *)(p) = (v))
 #define SPLAT(a) ((REAL)(a) - (VEC){0})
@@ -61,6 +58,21 @@ INLINE REAL N(most)(VEC v) {
   for (int w = LANES / 2; w > 0; w /= 2)
     for (int l = 0; l < w; l++) s[l] = s[l + w] > s[l] ? s[l + w] : s[l];
   return s[0];
+}
+
+/* Sums in double: a register of doubles, WIDE, and as many numbers of REAL. */
+#define WIDE_LANES (LANES * sizeof(REAL) / sizeof(double))
+typedef double N(wide) __attribute__((vector_size(LANES * sizeof(REAL))));
+typedef double N(wide_mem) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(8), may_alias));
+typedef REAL N(narrow_mem) __attribute__((vector_size(WIDE_LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+#define WIDE N(wide)
+#define LOAD_WIDE(p) __builtin_convertvector(*(const N(narrow_mem) *)(p), WIDE)
+
+/* sums_l += unit v_l */
+INLINE void N(add_wide)(double *sums, VEC v, double unit) {
+  REAL t[LANES];
+  STORE(t, v);
+  UNROLL for (size_t h = 0; h < LANES; h += WIDE_LANES) *(N(wide_mem) *)(sums + h) += LOAD_WIDE(t + h) * unit;
 }
 
 /* exp2 of STREAMS vectors t, each as a mantissa, which replaces t, and a scale

@@ -234,46 +234,49 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
   const int64_t from = int64_t(blockIdx.z) * kTileColumns;
   const bool any = from < a.k;
 
-  T lift[Z::TM]; /* z + lift is the exponent of p */
-  T mass[Z::TM] = {}, mean[Z::TM] = {}, r[Z::TM][Z::TN] = {};
-#pragma unroll
-  for (int i = 0; i < Z::TM; i++) {
-    const int64_t row = pipe.row0 + at.row + i;
+  /* z + lift is the exponent of p. In shared memory, for want of registers. */
+  __shared__ __align__(16) T lifts[Z::BM];
+  for (int t = threadIdx.x; t < Z::BM; t += kTileThreads) {
+    const int64_t row = pipe.row0 + t;
     const double half = SCORE == kDot && row < p.n ? double(a.half_x[row]) : 0;
     /* Finite: then f = +inf leaves p_ij = 0 where z_ij = -inf, and else inf. */
-    lift[i] = row < p.n ? finite(T(double(a.f[row]) * (kLog2E / a.epsilon) - half)) : T(0);
+    lifts[t] = row < p.n ? finite(T(double(a.f[row]) * (kLog2E / a.epsilon) - half)) : T(0);
   }
+  __syncthreads();
+  T mass[Z::TM] = {}, mean[Z::TM] = {}, r[Z::TM][Z::TN] = {};
   if (SCORE != kGiven) pipe.fetch(0);
   for (int64_t t = 0; t < count; t++) {
     const int64_t j0 = pipe.column0 + t * Z::BN;
-    T acc[Z::TM][Z::TN] = {}, bias[Z::TN], own[Z::TN];
+    T acc[Z::TM][Z::TN] = {};
     tile_scores<T, SCORE, 2>(pipe, t, at, acc);
 #pragma unroll
-    for (int c = 0; c < Z::TN; c += Z::V) {
-      load16(bias + c, p.bias + j0 + at.column(c));
-      if (SCORE == kDot) load16(own + c, a.half_y + j0 + at.column(c));
-    }
+    for (int c0 = 0; c0 < Z::TN; c0 += Z::V) {
+      T bias[Z::V], own[Z::V] = {};
+      load16(bias, p.bias + j0 + at.column(c0));
+      if (SCORE == kDot) load16(own, a.half_y + j0 + at.column(c0));
 #pragma unroll
-    for (int i = 0; i < Z::TM; i++) {
-      T tile_mass = 0, tile_mean = 0;
+      for (int i = 0; i < Z::TM; i++) {
+        const T lift = lifts[at.row + i];
+        T some_mass = 0, some_mean = 0;
 #pragma unroll
-      for (int c = 0; c < Z::TN; c++) {
-        T cost, z;
-        if constexpr (SCORE == kDot) {
-          cost = own[c] - acc[i][c]; /* in base-2 exponents, less the half norm of x */
-          z = acc[i][c] + bias[c];
-        } else {
-          cost = SCORE == kEuclidean ? root(acc[i][c]) : acc[i][c];
-          z = multiply_add(-p.S, cost, bias[c]);
+        for (int s = 0; s < Z::V; s++) {
+          T &score = acc[i][c0 + s], cost, z;
+          if constexpr (SCORE == kDot) {
+            cost = own[s] - score; /* in base-2 exponents, less the half norm of x */
+            z = score + bias[s];
+          } else {
+            cost = SCORE == kEuclidean ? root(score) : score;
+            z = multiply_add(-p.S, cost, bias[s]);
+          }
+          T w = power2(z + lift);
+          some_mean += SCORE == kGiven && w == T(0) ? T(0) : w * cost; /* a matrix may hold +inf */
+          if (SCORE == kEuclidean && a.gradient) w = cost == T(0) ? T(0) : w / cost;
+          some_mass += w;
+          score = w;
         }
-        T w = power2(z + lift[i]);
-        tile_mean += SCORE == kGiven && w == T(0) ? T(0) : w * cost; /* a matrix may hold +inf */
-        if (SCORE == kEuclidean && a.gradient) w = cost == T(0) ? T(0) : w / cost;
-        tile_mass += w;
-        acc[i][c] = w;
+        mass[i] += some_mass;
+        mean[i] += some_mean;
       }
-      mass[i] += tile_mass;
-      mean[i] += tile_mean;
     }
     if (!any) continue;
     /* Weight column b of lane l lies in row 8 b + l, where lanes do not meet in
@@ -288,7 +291,7 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
         store16(weights + (8 * c + at.lane) * LP + at.row + i, four);
       }
     }
-#pragma unroll 8
+#pragma unroll sizeof(T) == 4 ? 4 : 2 /* addresses take registers that are short */
     for (int s = threadIdx.x; s < Z::BN * kTileColumns; s += kTileThreads) {
       const int slot = s / kTileColumns, b = slot / 8, l = slot % 8;
       const int64_t j = j0 + b / Z::V * (8 * Z::V) + l * Z::V + b % Z::V, k = from + s % kTileColumns;
