@@ -1,8 +1,10 @@
 /* Loops that keep one core's units busy and nothing else: what they reach is
  * what a kernel's time is compared with. */
+#define _POSIX_C_SOURCE 200809L
 #include "limits.h"
 
 #include <string.h>
+#include <time.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define AVX2 __attribute__((target("avx2,fma"), noinline))
@@ -10,69 +12,73 @@
 #define X86 1
 #endif
 
-/* Twelve chains hide the latency of 4 or 5 cycles at two per cycle. The empty
+#if defined(X86)
+#define KEEP(v) __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+#define KEEP(v) __asm__("" : "+w"(v));
+#else
+#define KEEP(v)
+#endif
+
+#define EACH6(f) f(0) f(1) f(2) f(3) f(4) f(5)
+#define EACH12(f) EACH6(f) f(6) f(7) f(8) f(9) f(10) f(11)
+
+/* Twelve chains hide the latency of 4 or 5 cycles at two per cycle. They are
+ * variables of their own, because compilers keep arrays in memory. The empty
  * asm keeps a step from being merged with the next. */
+#define FMA_BEGIN(k) a##k = zero + (float)k;
+#define FMA_STEP(k) \
+  a##k = a##k * x + y; \
+  KEEP(a##k)
+#define FMA_END(k) x += a##k;
 #define FMA_BODY(V, T, bytes) \
-  V a[12], x, y; \
-  T one[bytes / sizeof(T)], tiny[bytes / sizeof(T)], sum = 0; \
-  for (unsigned k = 0; k < bytes / sizeof(T); k++) one[k] = (T)0.999, tiny[k] = (T)1e-3; \
-  memcpy(&x, one, bytes); \
-  memcpy(&y, tiny, bytes); \
-  for (int k = 0; k < 12; k++) a[k] = x; \
-  for (int64_t i = 0; i < steps; i++) { \
-    _Pragma("GCC unroll 12") for (int k = 0; k < 12; k++) { \
-      a[k] = a[k] * x + y; \
-      __asm__("" : "+v"(a[k])); \
-    } \
-  } \
-  for (int k = 0; k < 12; k++) \
-    for (unsigned j = 0; j < bytes / sizeof(T); j++) sum += ((T *)&a[k])[j]; \
+  V zero = {0}, x = zero + (T)0.999, y = zero + (T)1e-3; \
+  V a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11; \
+  T sum = 0; \
+  EACH12(FMA_BEGIN) \
+  for (int64_t i = 0; i < steps; i++) { EACH12(FMA_STEP) } \
+  EACH12(FMA_END) \
+  for (unsigned j = 0; j < bytes / sizeof(T); j++) sum += x[j]; \
   return (double)sum;
 
-/* 2^x for x in [-100, 0], by rounding and a polynomial of the given degree: 4
- * operations beside the polynomial's. The coefficients do not matter here; the
- * degrees are those that reach the accuracy of the type. Six arguments at a
- * time hide the latency. */
-#define EXP_BODY(V, I, T, U, bytes, degree, shift, magic) \
-  V x[6], sum[6], down; \
-  T lane[bytes / sizeof(T)], total = 0; \
-  for (unsigned k = 0; k < bytes / sizeof(T); k++) lane[k] = (T)-0.37 * (T)k; \
-  for (int k = 0; k < 6; k++) memcpy(&x[k], lane, bytes), sum[k] = x[k] * 0; \
-  down = x[0] * 0 - (T)1e-6; \
-  for (int64_t i = 0; i < steps; i++) { \
-    _Pragma("GCC unroll 6") for (int k = 0; k < 6; k++) { \
-      V t = x[k] + (T)magic, r, p; \
-      I e; \
-      __asm__("" : "+v"(t)); \
-      r = x[k] - (t - (T)magic); \
-      p = r * (T)1e-5 + (T)1e-4; \
-      _Pragma("GCC unroll 16") for (int c = 1; c < degree; c++) p = p * r + (T)(0.7 / c); \
-      memcpy(&e, &t, bytes); \
-      e = e << shift; \
-      { \
-        I q; \
-        memcpy(&q, &p, bytes); \
-        q += e; \
-        memcpy(&p, &q, bytes); \
-      } \
-      sum[k] += p; \
-      x[k] += down; \
-      __asm__("" : "+v"(x[k])); \
-    } \
-  } \
-  for (int k = 0; k < 6; k++) \
-    for (unsigned j = 0; j < bytes / sizeof(T); j++) total += ((T *)&sum[k])[j]; \
+/* 2^x for small x <= 0, by rounding and a polynomial: the degrees are those that
+ * reach the accuracy of the type, the coefficients do not matter here. Six
+ * arguments at a time hide the latency. */
+#define EXP_BEGIN(k) x##k = zero - (float)k * 0.37f;
+#define EXP_STEP(k, V, I, polynomial, shift) \
+  t = x##k + magic; \
+  KEEP(t) \
+  r = x##k - (t - magic); \
+  p = polynomial(r); \
+  sum += (V)((I)p + ((I)t << shift)); \
+  x##k += down;
+#define EXP_STEPS(...) \
+  EXP_STEP(0, __VA_ARGS__) EXP_STEP(1, __VA_ARGS__) EXP_STEP(2, __VA_ARGS__) \
+  EXP_STEP(3, __VA_ARGS__) EXP_STEP(4, __VA_ARGS__) EXP_STEP(5, __VA_ARGS__)
+#define EXP_END(k) sum += x##k;
+#define EXP_BODY(V, I, T, bytes, polynomial, shift, round) \
+  V zero = {0}, magic = zero + round, down = zero - (T)1e-6, sum = zero, t, r, p; \
+  V x0, x1, x2, x3, x4, x5; \
+  T total = 0; \
+  EACH6(EXP_BEGIN) \
+  for (int64_t i = 0; i < steps; i++) { EXP_STEPS(V, I, polynomial, shift) } \
+  EACH6(EXP_END) \
+  for (unsigned j = 0; j < bytes / sizeof(T); j++) total += sum[j]; \
   return (double)total;
+#define DEGREE6(r) ((((((1.5e-4f * r + 1.3e-3f) * r + 9.6e-3f) * r + 5.6e-2f) * r + 2.4e-1f) * r + 6.9e-1f) * r + 1.0f)
+#define DEGREE11(r) \
+  (((((((((((4e-10 * r + 7e-9) * r + 1e-7) * r + 1.3e-6) * r + 1.5e-5) * r + 1.5e-4) * r + 1.3e-3) * r + 9.6e-3) * r + \
+       5.6e-2) * r + 2.4e-1) * r + 6.9e-1) * r + 1.0)
 
 #define LOOPS(name, at, bytes) \
-  typedef float f32_##name __attribute__((vector_size(bytes), may_alias)); \
-  typedef double f64_##name __attribute__((vector_size(bytes), may_alias)); \
+  typedef float f32_##name __attribute__((vector_size(bytes))); \
+  typedef double f64_##name __attribute__((vector_size(bytes))); \
   typedef int32_t i32_##name __attribute__((vector_size(bytes))); \
   typedef int64_t i64_##name __attribute__((vector_size(bytes))); \
   at static double fma32_##name(int64_t steps) { FMA_BODY(f32_##name, float, bytes) } \
   at static double fma64_##name(int64_t steps) { FMA_BODY(f64_##name, double, bytes) } \
-  at static double exp32_##name(int64_t steps) { EXP_BODY(f32_##name, i32_##name, float, int32_t, bytes, 6, 23, 0x1.8p23f) } \
-  at static double exp64_##name(int64_t steps) { EXP_BODY(f64_##name, i64_##name, double, int64_t, bytes, 11, 52, 0x1.8p52) }
+  at static double exp32_##name(int64_t steps) { EXP_BODY(f32_##name, i32_##name, float, bytes, DEGREE6, 23, 0x1.8p23f) } \
+  at static double exp64_##name(int64_t steps) { EXP_BODY(f64_##name, i64_##name, double, bytes, DEGREE11, 52, 0x1.8p52) }
 
 #ifdef X86
 LOOPS(avx512, AVX512, 64)
@@ -105,4 +111,10 @@ double bench_read(const double *v, int64_t n) {
     for (int k = 0; k < 16; k++) s[k] += v[i + k];
   for (int k = 1; k < 16; k++) s[0] += s[k];
   return s[0];
+}
+
+double bench_thread_time(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }

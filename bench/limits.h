@@ -15,4 +15,7 @@ double bench_exp(int level, int bits, int64_t steps, double *exps);
 /* The sum of an array. */
 double bench_read(const double *v, int64_t n);
 
+/* The processor time that this thread has had, in seconds. */
+double bench_thread_time(void);
+
 #endif

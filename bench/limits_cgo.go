@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"time"
 	"unsafe"
 
 	"github.com/fortet/fortet/gpu"
@@ -47,26 +46,28 @@ func measureCeilings(level gpu.Level, workers, bits int) (Ceilings, error) {
 }
 
 // rate is the best of some runs of work by all workers at once, in units of
-// what work returns.
+// what work returns a second. Seconds are those that each worker's thread had a
+// core, so that another program on the machine does not lower the ceiling.
 func rate(workers int, work func(worker int) float64) float64 {
 	best := 0.0
 	for range 7 {
 		var wait sync.WaitGroup
-		done := make([]float64, workers)
-		start := time.Now()
+		rates := make([]float64, workers)
 		for w := range workers {
 			wait.Go(func() {
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
-				done[w] = work(w)
+				start := C.bench_thread_time()
+				done := work(w)
+				rates[w] = done / float64(C.bench_thread_time()-start)
 			})
 		}
 		wait.Wait()
 		total := 0.0
-		for _, d := range done {
-			total += d
+		for _, r := range rates {
+			total += r
 		}
-		best = max(best, total/time.Since(start).Seconds())
+		best = max(best, total)
 	}
 	return best
 }

@@ -213,6 +213,9 @@ loops on registers and on memory reach on the same cores.
 		}
 		if r.Limit != nil {
 			limit = percent(r.Limit.Fraction)
+			if r.Note != "" {
+				limit += " (not quiet)"
+			}
 		}
 		lines = append(lines, []string{
 			r.Name, strconv.Itoa(r.N), d, r.Precision, workers, number3(r.PerPair()), number3(r.Seconds.Median * 1e9 / float64(r.N) / float64(r.M)),

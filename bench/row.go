@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/fortet/fortet/internal/atomicfile"
 )
@@ -124,6 +125,9 @@ func (r Row) PerPair() float64 {
 func (r *Row) Judge() {
 	if r.Limit != nil && r.Seconds.Minimum > 0 {
 		r.Limit.Fraction = r.Limit.Seconds / r.Seconds.Minimum
+		if r.Limit.Fraction > 1.05 {
+			r.Note = strings.TrimPrefix(r.Note+"; faster than the limit: the machine was not quiet while that was measured", "; ")
+		}
 	}
 	switch {
 	case r.Status == Wrong:

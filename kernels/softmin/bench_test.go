@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,7 +15,7 @@ import (
 	"github.com/fortet/fortet/kernels/softmin"
 )
 
-// Benchmarks report ns/pair of whole calls, packing included, and limit-%, the
+// Benchmarks report ns/pair of the fastest whole call, packing included, and limit-%, the
 // part of it that cannot be avoided: the larger of d multiply-adds and one
 // exponential per pair, at the rates that one core was measured to do them in
 // the same run. They fail where the last timed answer is wrong.
@@ -60,7 +61,10 @@ func forEachSetting(b *testing.B, body func(b *testing.B, dev kt.Target, cost so
 }
 
 func benchmark[T kt.Float](b *testing.B, dev kt.Target, cost softmin.Cost, d int, sweep bool) {
-	const n, m = 4096, 4096
+	n, m := 4096, 4096
+	if d > 64 {
+		n = 1024
+	}
 	p := large[T](cost, n, m, d)
 	a := put(b, dev, p)
 	out, col := kt.Poison[T](b, dev.Device, n), kt.Poison[float64](b, dev.Device, m)
@@ -70,11 +74,14 @@ func benchmark[T kt.Float](b *testing.B, dev kt.Target, cost softmin.Cost, d int
 			return a.pairs.Sweep(dev.Device, softmin.SweepArgs{Damp: 1, Out: out.Tensor, Col: col.Tensor})
 		}
 	}
+	best := time.Hour // the least disturbed call
 	for b.Loop() {
+		start := time.Now()
 		require.NoError(b, call())
 		require.NoError(b, dev.Sync())
+		best = min(best, time.Since(start))
 	}
-	ns := float64(b.Elapsed().Nanoseconds()) / float64(b.N) / n / m
+	ns := float64(best.Nanoseconds()) / float64(n) / float64(m)
 	b.ReportMetric(ns, "ns/pair")
 	b.ReportMetric(0, "ns/op")
 	level, double := gpu.BestLevel(), ulp[T]() < 1e-10

@@ -62,9 +62,14 @@ static double N(row_softmin)(const N(job) *c, const N(row) *row, int64_t i) {
   return N(square)(c, i) / c->units - c->p.epsilon * 0.6931471805599453 * ((double)row->top * c->scale + log2(row->sum));
 }
 
-/* Rows of a tile share each block of columns while its panels are in L2. */
+/* Rows of a tile share each block of columns while its panels are in L2. Rows
+ * of a matrix share nothing, and are read from end to end. */
 static void N(fold_rows)(const N(job) *c, int64_t i, int64_t rows, N(row) *state) {
   REAL u[BLOCK_BYTES / sizeof(REAL)] ALIGNED;
+  if (c->plan.form == FORM_GIVEN && rows > 1) {
+    for (int64_t r = 0; r < rows; r++) N(fold_rows)(c, i + r, 1, state + r);
+    return;
+  }
   for (int64_t r = 0; r < rows; r++) state[r].top = -INFINITY, state[r].sum = 0;
   for (int64_t j0 = 0; j0 < c->plan.columns; j0 += c->cols) {
     int64_t cols = c->plan.columns - j0 < c->cols ? c->plan.columns - j0 : c->cols;
@@ -143,18 +148,21 @@ static void N(sweep_kept)(const N(job) *c, const fortet_sweep_args *a, int64_t i
   int64_t ld = c->plan.stride;
   for (int64_t i = i0; i < i1; i += c->plan.sweep_rows) {
     int64_t rows = i1 - i < c->plan.sweep_rows ? i1 - i : c->plan.sweep_rows;
-    REAL *top = tops;
+    int64_t together = c->plan.form == FORM_GIVEN ? 1 : rows; /* see fold_rows */
     for (int64_t r = 0; r < rows; r++) state[r].top = -INFINITY, state[r].sum = 0;
-    for (int64_t j0 = 0; j0 < c->plan.columns; j0 += c->cols, top += rows) {
-      int64_t cols = c->plan.columns - j0 < c->cols ? c->plan.columns - j0 : c->cols;
-      N(scores)(c, i, rows, j0, cols, u + j0, ld);
-      for (int64_t r = 0; r < rows; r++) {
-        N(fold)(c, &state[r], u + r * ld + j0, cols, 1);
-        top[r] = state[r].top;
+    for (int64_t r0 = 0; r0 < rows; r0 += together) {
+      REAL *top = tops;
+      for (int64_t j0 = 0; j0 < c->plan.columns; j0 += c->cols, top += rows) {
+        int64_t cols = c->plan.columns - j0 < c->cols ? c->plan.columns - j0 : c->cols;
+        N(scores)(c, i + r0, together, j0, cols, u + r0 * ld + j0, ld);
+        for (int64_t r = r0; r < r0 + together; r++) {
+          N(fold)(c, &state[r], u + r * ld + j0, cols, 1);
+          top[r] = state[r].top;
+        }
       }
     }
     for (int64_t r = 0; r < rows; r++) w[r] = N(row_done)(c, a, &state[r], i + r);
-    top = tops;
+    const REAL *top = tops;
     for (int64_t j0 = 0; j0 < c->plan.columns; j0 += c->cols, top += rows) {
       int64_t cols = c->plan.columns - j0 < c->cols ? c->plan.columns - j0 : c->cols;
       for (int64_t r = 0; r < rows; r++)

@@ -210,7 +210,10 @@ static void N(given)(const N(job) *c, int64_t i, int64_t rows, int64_t j0, int64
   int64_t whole = c->p.m - j0 < cols ? (c->p.m - j0) / LANES * LANES : cols;
   for (int64_t r = 0; r < rows; r++) {
     const REAL *row = c->matrix + (i + r) * c->p.m + j0;
-    for (int64_t j = 0; j < whole; j += LANES) STORE(u + r * ld + j, LOAD(c->bias + j0 + j) - LOAD(row + j));
+    for (int64_t j = 0; j < whole; j += LANES) {
+      __builtin_prefetch((const char *)(row + j) + 2048); /* across the page that stops the processor's own */
+      STORE(u + r * ld + j, LOAD(c->bias + j0 + j) - LOAD(row + j));
+    }
     for (int64_t j = whole; j < cols; j++) u[r * ld + j] = j0 + j < c->p.m ? c->bias[j0 + j] - row[j] : -INFINITY;
   }
 }

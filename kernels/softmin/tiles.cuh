@@ -248,7 +248,7 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
   for (int64_t t = 0; t < count; t++) {
     const int64_t j0 = pipe.column0 + t * Z::BN;
     T acc[Z::TM][Z::TN] = {};
-    tile_scores<T, SCORE, 2>(pipe, t, at, acc);
+    tile_scores<T, SCORE, sizeof(T) == 4 ? 2 : 1>(pipe, t, at, acc);
 #pragma unroll
     for (int c0 = 0; c0 < Z::TN; c0 += Z::V) {
       T bias[Z::V], own[Z::V] = {};
@@ -299,7 +299,7 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
       values[s] = inside ? a.v[j * a.k + k] - (a.centre ? a.centre[k] : T(0)) : T(0);
     }
     __syncthreads();
-    multiply<T, false, 2>(weights, LP, values, kTileColumns, Z::BN, at, r);
+    multiply<T, false, sizeof(T) == 4 ? 2 : 1>(weights, LP, values, kTileColumns, Z::BN, at, r);
     __syncthreads();
   }
 

@@ -172,13 +172,24 @@ func (p Points) distance(i, j int) float64 {
 	return math.Sqrt(squaredDistance(p.X[i*p.D:(i+1)*p.D], p.Y[j*p.D:(j+1)*p.D]))
 }
 
+// squaredDistance is |x - y|². Four sums hide the latency of an addition, which
+// would otherwise set the pace.
 func squaredDistance(x, y []float64) float64 {
-	s := 0.0
-	for k := range x {
-		t := x[k] - y[k]
-		s += t * t
+	var a, b, c, d float64
+	y = y[:len(x)]
+	k := 0
+	for ; k+4 <= len(x); k += 4 {
+		p, q, r, s := x[k]-y[k], x[k+1]-y[k+1], x[k+2]-y[k+2], x[k+3]-y[k+3]
+		a += p * p
+		b += q * q
+		c += r * r
+		d += s * s
 	}
-	return s
+	for ; k < len(x); k++ {
+		p := x[k] - y[k]
+		a += p * p
+	}
+	return (a + b) + (c + d)
 }
 
 // Open implements Geometry.

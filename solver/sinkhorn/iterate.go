@@ -30,6 +30,10 @@ type goal struct {
 	// floor is the residual below which rounding alone may keep the iterates
 	// from progress: reaching it without tolerance is Stalled.
 	floor func() float64
+	// leave, if not nil, is the residual below which a higher precision, which
+	// comes next, gets on faster: mixing solves for small differences of
+	// residuals, which rounding spoils long before it stops plain steps.
+	leave func() float64
 }
 
 // patience is how many sweeps may pass without a new lowest residual before
@@ -82,6 +86,9 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		if residual < best {
 			best, since = residual, 0
 		} else if since++; since > patience || since > 8 && residual <= to.floor() {
+			return solver.Stalled, nil
+		}
+		if to.leave != nil && residual <= to.leave() {
 			return solver.Stalled, nil
 		}
 		accepted = residual

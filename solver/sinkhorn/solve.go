@@ -147,7 +147,7 @@ func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, me
 	}
 	ladder := epsilons(t.eps, mean, r.settings.NoAnnealing || r.settings.Start != nil)
 	var b *bench
-	for _, dtype := range dtypes {
+	for k, dtype := range dtypes {
 		if b != nil {
 			b.close()
 		}
@@ -165,6 +165,9 @@ func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, me
 			if eps != t.eps {
 				to.tolerance = max(coarse, r.settings.Tolerance)
 				to.sweeps = min(to.sweeps, coarseSweeps)
+			}
+			if k < len(dtypes)-1 && r.settings.Acceleration == Anderson {
+				to.leave = func() float64 { return leaveFactor * b.floor(eps) }
 			}
 			before := r.sweeps
 			status, err := r.solveAt(ctx, b, to)
@@ -203,6 +206,11 @@ func epsilons(eps, mean float64, direct bool) []float64 {
 	}
 	return append(down, eps)
 }
+
+// leaveFactor is how far above its floor an accelerated stage hands over to the
+// next precision. With 8, problems of 1024 to 2048 points in 2 and 64 dimensions
+// needed fewer sweeps than without (270 against 484 where it mattered most).
+const leaveFactor = 8
 
 // floor is the residual that rounding of the exponents leaves: an exponent of
 // size z is known to z times the unit roundoff, and the residual is the
