@@ -9,11 +9,13 @@
  * exchanged before the end.
  *
  *   flops: 2 d n m, on the FMA units; Euclidean subtracts first: 3 d n m.
- *   shared memory: 3 (4) loads of 16 bytes for 64 (32) multiply-adds.
+ *   shared memory: 4 (6) loads of 16 bytes for 64 (32) multiply-adds.
  *   bytes: (n m / 64 + n m / 128) d numbers from L2, which is 12 of the 64
  *   bytes a clock that a multiprocessor gets from it.
- * Predicted on an H100, not measured: 75 to 80 % of 67 TFLOP/s in float for
- * d >= 64, of 34 in double, so 0.25 ms for n = m = 10^4, d = 64 in float.
+ * 86 % of a slice's instructions are multiply-adds (float), and with the tile's
+ * exponentials 77 % of all at d = 64. Predicted on an H100, not measured: 65 to
+ * 70 % of 67 TFLOP/s in float for d >= 64, of 34 in double, so 0.3 ms for
+ * n = m = 10^4, d = 64 in float.
  * A cost matrix is read once: 4 (8) bytes a pair, 80 % of 3.35 TB/s. */
 #ifndef FORTET_SOFTMIN_TILES_CUH
 #define FORTET_SOFTMIN_TILES_CUH
@@ -96,25 +98,41 @@ static __device__ __forceinline__ void multiply(const T *a, int la, const T *b, 
   }
 }
 
-/* Slices of tiles, in order, two stages: fetch(c) starts the copy of slice c of
- * the split. */
+/* The copies of slices into two stages, in the order in which they are used:
+ * all slices of a tile, then those of the tile to its right. */
 template <class T>
 struct pipeline {
-  const tiles<T> &p;
   T *stages;
-  int64_t row0, column0, count; /* slices of all tiles of this split */
+  const T *left, *right; /* what the thread copies next */
+  int64_t row0, column0; /* of the block's first tile */
+  int64_t k, ahead;      /* slice in its tile; slices not yet fetched */
 
-  __device__ __forceinline__ void fetch(int64_t c) const {
+  __device__ __forceinline__ pipeline(const tiles<T> &p, T *stages, int64_t tiles) : stages(stages), k(0) {
     using Z = shape<T>;
-    if (c < count) {
-      const int64_t k0 = c % p.slices * Z::K, j0 = column0 + c / p.slices * Z::BN;
-      T *const left = stages + (c & 1) * Z::stage, *const right = left + Z::K * Z::BM;
+    const int t = threadIdx.x * Z::V;
+    row0 = int64_t(blockIdx.x) * Z::BM;
+    column0 = blockIdx.y * p.tiles * Z::BN;
+    left = p.x + t / Z::BM * p.np + row0 + t % Z::BM;
+    right = p.y + t / Z::BN * p.mp + column0 + t % Z::BN;
+    ahead = tiles * p.slices;
+  }
+  __device__ __forceinline__ void fetch(const tiles<T> &p, int stage) {
+    using Z = shape<T>;
+    constexpr int step = kTileThreads * Z::V; /* numbers that the block copies at once: whole rows */
+    if (ahead > 0) {
+      T *const to = stages + stage * Z::stage + threadIdx.x * Z::V;
 #pragma unroll
-      for (int t = threadIdx.x * Z::V; t < Z::K * Z::BM; t += kTileThreads * Z::V)
-        copy16(left + t, p.x + (k0 + t / Z::BM) * p.np + row0 + t % Z::BM);
+      for (int s = 0; s < Z::K * Z::BM; s += step) copy16(to + s, left + s / Z::BM * p.np);
 #pragma unroll
-      for (int t = threadIdx.x * Z::V; t < Z::K * Z::BN; t += kTileThreads * Z::V)
-        copy16(right + t, p.y + (k0 + t / Z::BN) * p.mp + j0 + t % Z::BN);
+      for (int s = 0; s < Z::K * Z::BN; s += step) copy16(to + Z::K * Z::BM + s, right + s / Z::BN * p.mp);
+      left += Z::K * p.np;
+      right += Z::K * p.mp;
+      if (++k == p.slices) {
+        left -= p.slices * Z::K * p.np;
+        right += Z::BN - p.slices * Z::K * p.mp;
+        k = 0;
+      }
+      ahead--;
     }
     copy_commit(); /* also where there is nothing: groups are counted */
   }
@@ -123,10 +141,9 @@ struct pipeline {
 /* The products (or squared distances, or matrix entries) of tile t of the
  * split. acc holds what they are added to. */
 template <class T, score SCORE, int UNROLL>
-static __device__ __forceinline__ void tile_scores(const pipeline<T> &pipe, int64_t t, const corner<T> &at,
-                                                   T (&acc)[shape<T>::TM][shape<T>::TN]) {
+static __device__ __forceinline__ void tile_scores(const tiles<T> &p, pipeline<T> &pipe, int &stage, int64_t t,
+                                                   const corner<T> &at, T (&acc)[shape<T>::TM][shape<T>::TN]) {
   using Z = shape<T>;
-  const tiles<T> &p = pipe.p;
   if constexpr (SCORE == kGiven) {
     const int64_t j0 = pipe.column0 + t * Z::BN;
 #pragma unroll
@@ -138,11 +155,11 @@ static __device__ __forceinline__ void tile_scores(const pipeline<T> &pipe, int6
       }
     }
   } else {
-    for (int64_t c = t * p.slices; c < (t + 1) * p.slices; c++) {
-      pipe.fetch(c + 1);
+    for (int64_t k = 0; k < p.slices; k++, stage ^= 1) {
+      pipe.fetch(p, stage ^ 1);
       copy_wait<1>();
       __syncthreads();
-      const T *const left = pipe.stages + (c & 1) * Z::stage;
+      const T *const left = pipe.stages + stage * Z::stage;
       multiply<T, SCORE == kEuclidean, UNROLL>(left, Z::BM, left + Z::K * Z::BM, Z::BN, Z::K, at, acc);
       __syncthreads();
     }
@@ -162,12 +179,13 @@ __global__ __launch_bounds__(kTileThreads) void softmin_tiles(const tiles<T> p) 
   __shared__ __align__(16) T stages[SCORE == kGiven ? 1 : 2 * Z::stage];
   const corner<T> at;
   const int64_t count = tiles_of_split(p);
-  const pipeline<T> pipe{p, stages, int64_t(blockIdx.x) * Z::BM, blockIdx.y * p.tiles * Z::BN, count * p.slices};
+  pipeline<T> pipe(p, stages, count);
+  int stage = 0;
   online<T> row[Z::TM];
-  if (SCORE != kGiven) pipe.fetch(0);
+  if (SCORE != kGiven) pipe.fetch(p, 0);
   for (int64_t t = 0; t < count; t++) {
     T acc[Z::TM][Z::TN] = {}, bias[Z::TN];
-    tile_scores<T, SCORE, sizeof(T) == 4 ? 4 : 2>(pipe, t, at, acc);
+    tile_scores<T, SCORE, sizeof(T) == 4 ? 4 : 2>(p, pipe, stage, t, at, acc);
 #pragma unroll
     for (int c = 0; c < Z::TN; c += Z::V) load16(bias + c, p.bias + pipe.column0 + t * Z::BN + at.column(c));
 #pragma unroll
@@ -230,7 +248,8 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
   const tiles<T> &p = a.p;
   const corner<T> at;
   const int64_t count = tiles_of_split(p);
-  const pipeline<T> pipe{p, shared, int64_t(blockIdx.x) * Z::BM, blockIdx.y * p.tiles * Z::BN, count * p.slices};
+  pipeline<T> pipe(p, shared, count);
+  int stage = 0;
   const int64_t from = int64_t(blockIdx.z) * kTileColumns;
   const bool any = from < a.k;
 
@@ -244,11 +263,11 @@ __global__ __launch_bounds__(kTileThreads, 2) void apply_tiles(const tiles_apply
   }
   __syncthreads();
   T mass[Z::TM] = {}, mean[Z::TM] = {}, r[Z::TM][Z::TN] = {};
-  if (SCORE != kGiven) pipe.fetch(0);
+  if (SCORE != kGiven) pipe.fetch(p, 0);
   for (int64_t t = 0; t < count; t++) {
     const int64_t j0 = pipe.column0 + t * Z::BN;
     T acc[Z::TM][Z::TN] = {};
-    tile_scores<T, SCORE, sizeof(T) == 4 ? 2 : 1>(pipe, t, at, acc);
+    tile_scores<T, SCORE, sizeof(T) == 4 ? 2 : 1>(p, pipe, stage, t, at, acc);
 #pragma unroll
     for (int c0 = 0; c0 < Z::TN; c0 += Z::V) {
       T bias[Z::V], own[Z::V] = {};
