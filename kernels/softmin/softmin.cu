@@ -301,6 +301,7 @@ int apply(void *stream, const fortet_apply_args &a) {
   const int64_t k = a.v ? a.k : 0;
   const call<T> c(stream, a.pairs, FORTET_OP_APPLY, FORTET_NATIVE, k, a.work);
   const fortet_pairs &p = c.pairs;
+  if (2 + k + p.d > 65535) return FORTET_UNSUPPORTED; /* a grid's second axis */
   T *const mass = static_cast<T *>(a.mass), *const mean = static_cast<T *>(a.mean), *const r = static_cast<T *>(a.r),
           *const grad = static_cast<T *>(a.grad), *const part = c.place(c.at.part);
   const T *const f = static_cast<const T *>(a.f), *const v = static_cast<const T *>(a.v);
