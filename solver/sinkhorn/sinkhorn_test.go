@@ -383,7 +383,7 @@ func TestRepeatsToTheBit(t *testing.T) {
 	p := clouds(11, 500, 400, 3, geometry.SqEuclidean)
 	a := solve(t, p, Settings{})
 	for _, workers := range []int{1, 2, 5} {
-		dev, err := gpu.OpenCPU(gpu.CPUOptions{Workers: workers})
+		dev, err := gpu.OpenWith("cpu", gpu.Options{Workers: workers})
 		require.NoError(t, err)
 		b, err := Solve(t.Context(), dev, p, Settings{})
 		require.NoError(t, err)
