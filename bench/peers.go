@@ -122,6 +122,7 @@ func (s *Session) peer(ctx context.Context, name string, p problem) error {
 	case math.IsInf(residual, 1) || math.IsNaN(residual):
 		fmt.Fprintf(s.Log, "%s: %v: its potentials are not finite, no row\n", name, r.Work)
 		return nil
+	case residual <= tolerance: // whether it noticed or not
 	case !a.Converged && r.Seconds.Median < limit/2:
 		r.Status = Stalled
 	case !a.Converged:

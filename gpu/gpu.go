@@ -84,6 +84,14 @@ func (b Buffer) Slice(off, n int) Buffer {
 	return Buffer{unsafe.Add(b.Ptr, off), n}
 }
 
+// Overlaps reports whether both buffers share memory.
+func (b Buffer) Overlaps(o Buffer) bool {
+	within := func(p unsafe.Pointer, b Buffer) bool {
+		return uintptr(p) >= uintptr(b.Ptr) && uintptr(p)-uintptr(b.Ptr) < uintptr(b.Bytes)
+	}
+	return b.Bytes > 0 && o.Bytes > 0 && (within(b.Ptr, o) || within(o.Ptr, b))
+}
+
 // Kernel describes an operation to every device. Kernels are package-level
 // values of the operations' folders and are never changed.
 type Kernel struct {

@@ -16,7 +16,6 @@ package cost
 import (
 	"errors"
 	"fmt"
-	"unsafe"
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/tensor"
@@ -140,23 +139,15 @@ func (a Args) validate() (sizes, error) {
 		name string
 		tensor.Tensor
 	}{{"x", a.X}, {"y", a.Y}} {
-		if overlap(in.Buffer(), a.Out.Buffer()) {
+		if in.Buffer().Overlaps(a.Out.Buffer()) {
 			bad("out", "overlaps %s", in.name)
 		}
-		if overlap(in.Buffer(), a.OutT.Buffer()) {
+		if in.Buffer().Overlaps(a.OutT.Buffer()) {
 			bad("out_t", "overlaps %s", in.name)
 		}
 	}
-	if overlap(a.Out.Buffer(), a.OutT.Buffer()) {
+	if a.Out.Buffer().Overlaps(a.OutT.Buffer()) {
 		bad("out_t", "overlaps out")
 	}
 	return s, errors.Join(errs...)
-}
-
-// overlap reports whether two arrays share memory.
-func overlap(a, b gpu.Buffer) bool {
-	within := func(p unsafe.Pointer, b gpu.Buffer) bool {
-		return uintptr(p) >= uintptr(b.Ptr) && uintptr(p)-uintptr(b.Ptr) < uintptr(b.Bytes)
-	}
-	return a.Bytes > 0 && b.Bytes > 0 && (within(a.Ptr, b) || within(b.Ptr, a))
 }

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"unsafe"
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/kernels/philox"
@@ -104,11 +103,11 @@ func (a Args) validate() (n, d int, err error) {
 		errs = append(errs, err)
 	}
 	for i, out := range a.outputs() {
-		if x0 := a.X0.Buffer(); overlap(out.Buffer(), x0) && out.Ptr() != x0.Ptr {
+		if x0 := a.X0.Buffer(); out.Buffer().Overlaps(x0) && out.Ptr() != x0.Ptr {
 			bad(out.name, "overlaps x0, want the same array or another")
 		}
 		for _, other := range append([]named{{"lambda", a.Lambda}, {"b", a.B}}, a.outputs()[:i]...) {
-			if overlap(out.Buffer(), other.Buffer()) {
+			if out.Buffer().Overlaps(other.Buffer()) {
 				bad(out.name, "overlaps %s", other.name)
 			}
 		}
@@ -120,12 +119,4 @@ func (a Args) validate() (n, d int, err error) {
 		bad("b0", "got %v beside b, want 0", a.B0)
 	}
 	return n, d, errors.Join(errs...)
-}
-
-// overlap reports whether two arrays share memory.
-func overlap(a, b gpu.Buffer) bool {
-	within := func(p unsafe.Pointer, b gpu.Buffer) bool {
-		return uintptr(p) >= uintptr(b.Ptr) && uintptr(p)-uintptr(b.Ptr) < uintptr(b.Bytes)
-	}
-	return a.Bytes > 0 && b.Bytes > 0 && (within(a.Ptr, b) || within(b.Ptr, a))
 }
