@@ -12,8 +12,8 @@ import (
 
 var evalCommand = command{
 	name:    "eval",
-	does:    "Measure how far generated points are from a reference, each metric with its sampling floor",
-	usage:   "fortet eval --generated F.npy --reference URI [--metrics w2,sw2,…] [--n N]",
+	does:    "Measure how far generated points are from a reference, or a trained bridge from its target, each metric with its sampling floor",
+	usage:   "fortet eval --generated F.npy --reference URI [--metrics w2,sw2,…] [--n N]\n  fortet eval RUN [--metrics w2,sw2,…] [--n N]",
 	example: "fortet eval --generated mapped.npy --reference 'digits?class=8' --metrics w2,sw2,energy,moments",
 	setup: func(f *pflag.FlagSet) func(*session, []string) error {
 		c := &eval{}
@@ -91,9 +91,13 @@ func (f freshDraws) Sample(_ context.Context, n int, seed uint64) (metrics.Cloud
 
 func (c *eval) do(s *session, args []string) error {
 	switch {
-	case len(args) > 0:
-		return usagef("eval: unexpected argument %q; give --generated and --reference", args[0])
-	case c.generated == "":
+	case len(args) > 1:
+		return usagef("eval: unexpected argument %q, want the folder of one run, or --generated and --reference", args[1])
+	case len(args) == 1 && (c.generated != "" || c.reference != ""):
+		return usagef("eval: --generated and --reference exclude a run, which %s is", args[0])
+	case len(args) == 1 && c.n >= 0 && c.repetitions >= 1:
+		return c.run(s, args[0])
+	case len(args) == 0 && c.generated == "":
 		return usagef("--generated is missing, want a .npy of points")
 	case c.n < 0:
 		return usagef("--n: got %d, want above 0", c.n)
@@ -122,23 +126,32 @@ func (c *eval) do(s *session, args []string) error {
 	if err != nil {
 		return err
 	}
+	x := metrics.Cloud{X: generated.Float64s(), D: reference.D}
+	y := metrics.Cloud{X: reference.X, D: reference.D}
+	values, err := c.measure(s, list, set, x, y)
+	if err != nil {
+		return err
+	}
+	return s.print(evalReport{c.generated, c.reference, reference.D, values})
+}
+
+// measure computes the metrics between generated points x and a reference y
+// that came from set.
+func (c *eval) measure(s *session, list []metrics.Metric, set dataset.Source, x, y metrics.Cloud) (map[string]valueReport, error) {
 	o := metrics.Options{N: c.n, Repetitions: c.repetitions, Seed: s.seed, Workers: s.workers}
 	if _, finite := set.Finite(); !finite {
 		o.Sampler = freshDraws{set}
 	}
-	x := metrics.Cloud{X: generated.Float64s(), D: reference.D}
-	y := metrics.Cloud{X: reference.X, D: reference.D}
-	out := evalReport{c.generated, c.reference, reference.D, map[string]valueReport{}}
+	out := map[string]valueReport{}
 	bar := s.progress("eval")
 	defer bar.finish()
 	for i, m := range list {
 		bar.update(float64(i)/float64(len(list)), m.Name)
 		v, err := m.Compute(s.ctx, x, y, o)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		out.Metrics[m.Name] = value(v)
+		out[m.Name] = value(v)
 	}
-	bar.finish()
-	return s.print(out)
+	return out, nil
 }

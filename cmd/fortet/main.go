@@ -22,6 +22,10 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/internal/dataset"
+	"github.com/fortet/fortet/models/latent"
+	"github.com/fortet/fortet/models/mixture"
+	"github.com/fortet/fortet/models/run"
+	"github.com/fortet/fortet/models/sbb"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/metrics"
 	"github.com/fortet/fortet/tensor"
@@ -30,7 +34,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -52,7 +56,7 @@ type command struct {
 	setup func(*pflag.FlagSet) func(*session, []string) error
 }
 
-var commands = []command{doctorCommand, solveCommand, divergenceCommand, bridgeCommand, evalCommand, dataCommand, plotCommand, demoCommand}
+var commands = []command{doctorCommand, solveCommand, divergenceCommand, bridgeCommand, trainCommand, sampleCommand, evalCommand, dataCommand, plotCommand, demoCommand}
 
 // session is what a command works with: the global flags, the streams, and
 // the device, which is opened when it is first asked for.
@@ -92,8 +96,8 @@ func usagef(format string, v ...any) error { return usageError{fmt.Sprintf(forma
 // errNotConverged says that the result was printed but is no solution.
 var errNotConverged = errors.New("did not reach the tolerance")
 
-// run is the program without the process around it.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// execute is the program without the process around it.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := dispatch(ctx, args, stdout, stderr)
 	code := exitCode(ctx, err)
 	switch {
@@ -119,14 +123,14 @@ func exitCode(ctx context.Context, err error) int {
 		return exitDone
 	case errors.Is(err, errNotConverged):
 		return exitNotConverged
-	case ctx.Err() != nil || errors.Is(err, context.Canceled):
+	case ctx.Err() != nil || errors.Is(err, context.Canceled), errors.Is(err, run.ErrCanceled):
 		return exitInterrupted
 	case errors.As(err, &usage), errors.As(err, &path):
 		return exitUsage
 	}
 	for _, invalid := range []error{
 		gpu.ErrInvalid, gpu.ErrUnavailable, gpu.ErrContract, tensor.ErrInvalid, solver.ErrInvalid,
-		dataset.ErrInvalid, metrics.ErrInvalid, npy.ErrFormat, fs.ErrNotExist, fs.ErrPermission, syscall.ENOSPC,
+		dataset.ErrInvalid, metrics.ErrInvalid, run.ErrInvalid, run.ErrNoCheckpoint, mixture.ErrInvalid, sbb.ErrInvalid, latent.ErrInvalid, npy.ErrFormat, fs.ErrNotExist, fs.ErrPermission, syscall.ENOSPC,
 	} {
 		if errors.Is(err, invalid) {
 			return exitUsage

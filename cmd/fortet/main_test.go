@@ -21,7 +21,7 @@ import (
 func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errw bytes.Buffer
-	code = run(t.Context(), args, &out, &errw)
+	code = execute(t.Context(), args, &out, &errw)
 	return code, out.String(), errw.String()
 }
 
@@ -186,7 +186,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, errw bytes.Buffer
-	code := run(ctx, []string{"solve", "--source", "8gaussians", "--target", "moons", "--epsilon", "0.1", "--potentials", filepath.Join(dir, "p.npz")}, &out, &errw)
+	code := execute(ctx, []string{"solve", "--source", "8gaussians", "--target", "moons", "--epsilon", "0.1", "--potentials", filepath.Join(dir, "p.npz")}, &out, &errw)
 	require.Equal(t, 130, code)
 	require.Empty(t, out.String())
 	left, err := os.ReadDir(dir)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -14,8 +15,8 @@ import (
 
 var plotCommand = command{
 	name:    "plot",
-	does:    "Draw a file of points (n, d), paths (N, T, d) or images as PNG or SVG",
-	usage:   "fortet plot F.npy --out F.png [--with URI] [--image HxWxC]",
+	does:    "Draw a run, or a file of points (n, d), paths (N, T, d) or images, as PNG or SVG",
+	usage:   "fortet plot F.npy --out F.png [--with URI] [--image HxWxC]\n  fortet plot RUN",
 	example: "fortet plot paths.npy --out paths.png",
 	setup: func(f *pflag.FlagSet) func(*session, []string) error {
 		c := &plotFile{}
@@ -38,9 +39,12 @@ type plotReport struct {
 
 func (c *plotFile) do(s *session, args []string) error {
 	if len(args) != 1 {
-		return usagef("plot: got %d arguments, want one .npy", len(args))
+		return usagef("plot: got %d arguments, want one .npy or the folder of one run", len(args))
 	}
 	path := args[0]
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return c.run(s, path)
+	}
 	if c.out == "" {
 		c.out = path + ".png"
 	}

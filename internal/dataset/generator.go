@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 )
 
@@ -14,8 +15,25 @@ type generator struct {
 	// r alone.
 	draw func(r *rand.Rand, x []float64) (label int)
 
+	mean, std []float64 // of the sets that are normal, before scale; nil: others
+
 	n    int // of Load
 	seed uint64
+}
+
+// NormalLaw returns mean and standard deviation of every coordinate of a set
+// that is a generator of independent normals, delta among them.
+func NormalLaw(s Source) (mean, std []float64, ok bool) {
+	g, _ := s.(*generator)
+	if g == nil || g.mean == nil {
+		return nil, nil, false
+	}
+	mean, std = make([]float64, g.dim), make([]float64, g.dim)
+	for k := range mean {
+		mean[k] = g.scale * g.mean[k%len(g.mean)]
+		std[k] = math.Abs(g.scale) * g.std[k%len(g.std)]
+	}
+	return mean, std, true
 }
 
 func openGenerator(s set, o *options, c common) (Source, error) {

@@ -110,7 +110,7 @@ func normal(o *options) *generator {
 		}
 	}
 	d := o.dimension(2, "mean", "std")
-	return &generator{dim: d, draw: func(r *rand.Rand, x []float64) int {
+	return &generator{dim: d, mean: mean, std: std, draw: func(r *rand.Rand, x []float64) int {
 		for k := range x {
 			x[k] = mean[k%len(mean)] + std[k%len(std)]*r.NormFloat64()
 		}
@@ -136,7 +136,7 @@ func studentT(o *options) *generator {
 func delta(o *options) *generator {
 	at := o.numbers("at", 0)
 	d := o.dimension(1, "at")
-	return &generator{dim: d, draw: func(_ *rand.Rand, x []float64) int {
+	return &generator{dim: d, mean: at, std: []float64{0}, draw: func(_ *rand.Rand, x []float64) int {
 		for k := range x {
 			x[k] = at[k%len(at)]
 		}

@@ -189,8 +189,9 @@ func (s Star) check(dev gpu.Device, op string) (sizes, error) {
 		tensor.Maybe("potential", s.Potential, sz.dtype, sz.n),
 		tensor.Maybe("log weight", s.LogWeight, sz.dtype, sz.n),
 		tensor.Maybe("extra", s.Extra, sz.dtype, sz.n),
-		{Name: "points", Tensor: s.Points, DType: sz.dtype, Shape: []int{sz.n, sz.d}, Optional: !needPoints},
+		tensor.Want("points", s.Points, sz.dtype, sz.n, sz.d),
 	}
+	args[len(args)-1].Optional = !needPoints
 	if sz.n < 1 {
 		bad("%w: no centre", tensor.ErrInvalid)
 	}

@@ -29,6 +29,7 @@ type Family struct {
 func Families() []Family {
 	return []Family{
 		{"philox", draws}, {"cost", costs}, {"softmin", softmins}, {"duallse", duals}, {"langevin", steps}, {"ou", transitions},
+		{"gmm", mixtures}, {"proximal", inverses}, {"batch", batches}, {"adam", adams},
 	}
 }
 
