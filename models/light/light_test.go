@@ -8,9 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fortet/fortet/gpu"
+	"github.com/fortet/fortet/internal/dataset"
+	"github.com/fortet/fortet/kernels/kerneltest"
 	"github.com/fortet/fortet/models/light"
 	"github.com/fortet/fortet/models/run"
 	"github.com/fortet/fortet/models/sbb"
+	"github.com/fortet/fortet/tensor/npy"
 )
 
 // train makes a run with settings on top of the method's defaults.
@@ -123,6 +126,42 @@ func TestDigits(t *testing.T) {
 	require.ErrorIs(t, err, sbb.ErrInvalid, "64 numbers are no rows of 12")
 	_, err = m.Encode(starts.X[:63])
 	require.Error(t, err, "63 numbers are no rows of 64")
+}
+
+// Training takes the same way on every device: in float64, twelve steps apart
+// by rounding alone.
+func TestDevicesAgree(t *testing.T) {
+	devices := kerneltest.Devices(t)
+	// Few rows, because certificates of generators are estimated from many,
+	// which takes the emulation minutes.
+	const rows = 100
+	var sets [2]string
+	for i, uri := range []string{"normal", "moons"} {
+		set, err := dataset.Open(uri)
+		require.NoError(t, err)
+		points, err := set.Sample(rows, 1)
+		require.NoError(t, err)
+		path := filepath.Join(t.TempDir(), "x.npy")
+		require.NoError(t, npy.WriteFile(path, npy.New(points.X, rows, 2)))
+		sets[i] = "npy:" + path
+	}
+	for _, method := range []run.Method{run.LightSB, run.LightSBM, run.LightSBB, run.LightSBBM} {
+		for _, covariance := range []string{"diagonal", "full"} {
+			var first *run.Result
+			for _, dev := range devices {
+				_, r := train(t, dev.Device, method, "dtype=f64", "data.source="+sets[0], "data.target="+sets[1], "train.batch=32",
+					"train.steps=12", "light.components=3", "light.outer=1", "light.covariance="+covariance)
+				if first == nil {
+					first = r
+					continue
+				}
+				for _, name := range []string{"loss", "dual", "primal"} {
+					want := metric(t, first.Metrics, name)
+					require.InDelta(t, want, metric(t, r.Metrics, name), 1e-9*(1+math.Abs(want)), "%v, %s covariance on %s: %s", method, covariance, dev.Name, name)
+				}
+			}
+		}
+	}
 }
 
 func TestCheck(t *testing.T) {
