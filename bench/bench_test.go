@@ -283,12 +283,12 @@ func TestPeersThatAreMissing(t *testing.T) {
 	t.Setenv("FORTET_PEERS", t.TempDir())
 	log := &bytes.Buffer{}
 	s := &Session{Options: Options{Log: log}}
-	names, err := s.installedPeers()
+	names, err := s.installedPeers(solverPeers())
 	require.NoError(t, err)
 	require.Empty(t, names)
 	require.Contains(t, log.String(), "make peers")
 	s.Peers = []string{"pot"}
-	_, err = s.installedPeers()
+	_, err = s.installedPeers(solverPeers())
 	require.ErrorContains(t, err, "make peers")
 }
 

@@ -10,13 +10,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/fortet/fortet/tensor/npy"
 )
 
-// PeerNames are the libraries that bench/peers/solve.py knows.
-func PeerNames() []string { return []string{"pot", "ott-jax", "ott-jax-kernel", "geomloss"} }
+// PeerNames are all peers.
+func PeerNames() []string { return append(solverPeers(), pyTorch) }
+
+// solverPeers are the libraries that bench/peers/solve.py knows.
+func solverPeers() []string { return []string{"pot", "ott-jax", "ott-jax-kernel", "geomloss"} }
+
+// pyTorch is what bench/peers/light.py is written in.
+const pyTorch = "pytorch"
 
 // peerFolder is where bench/peers/install.sh puts its environment.
 func peerFolder() (string, error) {
@@ -34,10 +41,13 @@ func peerFolder() (string, error) {
 	return filepath.Join(cache, "fortet", "peers"), nil
 }
 
-// installedPeers are the peers that were asked for. Where none were asked for
-// by name, missing ones are no error, but said.
-func (s *Session) installedPeers() ([]string, error) {
-	if s.NoPeers {
+// installedPeers are those of the known peers that were asked for. Where none
+// were asked for by name, missing ones are no error, but said.
+func (s *Session) installedPeers(known []string) ([]string, error) {
+	if s.Peers != nil {
+		known = slices.DeleteFunc(known, func(name string) bool { return !slices.Contains(s.Peers, name) })
+	}
+	if s.NoPeers || len(known) == 0 {
 		return nil, nil
 	}
 	dir, err := peerFolder()
@@ -51,10 +61,7 @@ func (s *Session) installedPeers() ([]string, error) {
 		fmt.Fprintf(s.Log, "no peers in %s: run make peers to compare with them\n", dir)
 		return nil, nil
 	}
-	if s.Peers != nil {
-		return s.Peers, nil
-	}
-	return PeerNames(), nil
+	return known, nil
 }
 
 // peerAnswer is what solve.py prints.
@@ -65,8 +72,30 @@ type peerAnswer struct {
 	Converged                     bool
 }
 
-// peer runs a peer on p. One that fails is a row of its own kind of nothing:
-// it is said, and the run goes on; what it cannot do is no fault of ours.
+// python runs a script of bench/peers and answers what it printed. One that fails
+// answers nil: it is said, and the run goes on; what a peer cannot do is no fault
+// of ours.
+func (s *Session) python(ctx context.Context, name, script string, args ...string) ([]byte, error) {
+	env, err := peerFolder()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(env, "bin", "python"), append([]string{filepath.Join(s.Root, "bench", "peers", script)}, args...)...)
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Join(env, "lib", "stubs"),
+		"KEOPS_CACHE_FOLDER="+filepath.Join(env, "keops"), "JAX_PLATFORMS=cpu", "CUDA_VISIBLE_DEVICES=")
+	var out, messages bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &messages
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		fmt.Fprintf(s.Log, "%s: %v: %s\n", name, err, tail(messages.String()))
+		return nil, nil
+	}
+	return out.Bytes(), nil
+}
+
+// peer runs a peer on p. One that fails is a row of its own kind of nothing.
 func (s *Session) peer(ctx context.Context, name string, p problem) error {
 	dir, err := os.MkdirTemp("", "fortet-bench")
 	if err != nil {
@@ -76,31 +105,18 @@ func (s *Session) peer(ctx context.Context, name string, p problem) error {
 	if err := p.write(dir); err != nil {
 		return err
 	}
-	env, err := peerFolder()
-	if err != nil {
-		return err
-	}
 	limit, repetitions, threads := s.Limit.Seconds(), 3, min(2, s.Provenance.Cores)
 	if s.Quick {
 		limit, repetitions = min(limit, 20), 1
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(env, "bin", "python"), filepath.Join(s.Root, "bench", "peers", "solve.py"),
-		"--peer", name, "--problem", dir, "--out", dir, "--limit", fmt.Sprint(limit),
+	out, err := s.python(ctx, name, "solve.py", "--peer", name, "--problem", dir, "--out", dir, "--limit", fmt.Sprint(limit),
 		"--repetitions", strconv.Itoa(repetitions), "--threads", strconv.Itoa(threads))
-	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Join(env, "lib", "stubs"),
-		"KEOPS_CACHE_FOLDER="+filepath.Join(env, "keops"), "JAX_PLATFORMS=cpu", "CUDA_VISIBLE_DEVICES=")
-	var out, messages bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &messages
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		fmt.Fprintf(s.Log, "%s: %v: %s\n", name, err, tail(messages.String()))
-		return nil
+	if out == nil || err != nil {
+		return err
 	}
 	var a peerAnswer
-	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
-		return fmt.Errorf("%s: %w in %q", name, err, tail(out.String()))
+	if err := json.Unmarshal(out, &a); err != nil {
+		return fmt.Errorf("%s: %w in %q", name, err, tail(string(out)))
 	}
 	f, errF := npy.ReadFile(filepath.Join(dir, "f.npy"))
 	g, errG := npy.ReadFile(filepath.Join(dir, "g.npy"))

@@ -57,6 +57,7 @@ Times are the fastest repetition; the spread is (slowest - fastest) / median.
 percentage how much of it was reached. A row whose answer is wrong fails the run.
 `)
 	solverTables(&b, rows["solvers"], picture)
+	lightTables(&b, rows["light"])
 	kernelTable(&b, rows["kernels"])
 	return b.String()
 }

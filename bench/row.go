@@ -63,6 +63,7 @@ type Work struct {
 	N         int     `json:"n,omitempty"`
 	M         int     `json:"m,omitempty"`
 	D         int     `json:"d,omitempty"`       // 0: a cost matrix
+	K         int     `json:"k,omitempty"`       // components of a mixture, for batches of N rows
 	Epsilon   float64 `json:"epsilon,omitempty"` // in units of the mean cost
 	Precision string  `json:"precision,omitempty"`
 	Workers   int     `json:"workers,omitempty"`

@@ -51,7 +51,7 @@ func solvers(ctx context.Context, s *Session) error {
 	if s.Quick {
 		n, dims, scales = 256, []int{2}, []float64{0.05}
 	}
-	peers, err := s.installedPeers()
+	peers, err := s.installedPeers(solverPeers())
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ type Suite struct {
 
 // Suites are all suites.
 func Suites() []Suite {
-	return []Suite{{"kernels", kernels}, {"solvers", solvers}}
+	return []Suite{{"kernels", kernels}, {"solvers", solvers}, {"light", light}}
 }
 
 // Session is one run of a suite.
@@ -100,7 +100,10 @@ func (s *Session) add(r Row) {
 
 func (w Work) String() string {
 	text := ""
-	if w.N > 0 {
+	switch {
+	case w.K > 0:
+		text = fmt.Sprintf("%d rows d=%d K=%d ", w.N, w.D, w.K)
+	case w.N > 0:
 		text = fmt.Sprintf("%d×%d ", w.N, w.M)
 		switch {
 		case w.D > 0:

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"html"
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -322,11 +324,83 @@ func TestDoctor(t *testing.T) {
 
 func TestDemo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	v := object(t, 0, "demo", "--out", dir, "--quiet")
-	require.Equal(t, filepath.Join(dir, "report.html"), at(t, v, "report"))
-	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	file := func(name string) string { return filepath.Join(dir, name) }
+	// A run of digits that is there already is replaced.
+	object(t, 0, "train", "lightsbb", "--source", "digits?class=1", "--target", "digits?class=2", "--components", "3", "--steps", "2", "--batch", "8", "--out", file("run"))
+	v := object(t, 0, "demo", "--out", dir, "--steps", "40", "--quiet", "--seed", "5")
+	require.Equal(t, file("report.html"), at(t, v, "report"))
+	require.Equal(t, file("run"), at(t, v, "run"))
+	require.Equal(t, "done", at(t, v, "train", "status"))
+	require.Equal(t, 40.0, at(t, v, "train", "steps"))
+	dual, primal := float(t, v, "train", "metrics", "dual"), float(t, v, "train", "metrics", "primal")
+	near(t, primal-dual, float(t, v, "train", "metrics", "gap"), 1e-12, "gap")
+	w2 := at(t, v, "metrics").([]any)[0]
+	require.Equal(t, "w2", at(t, w2, "name"))
+	// Even so few steps lead from the one digit towards the other.
+	require.Less(t, float(t, w2, "after"), float(t, w2, "before"))
+	require.Greater(t, float(t, w2, "floor", "mean"), 0.0)
+
+	data, err := os.ReadFile(file("report.html"))
 	require.NoError(t, err)
-	require.Contains(t, string(page), "data:image/png;base64,")
-	require.NotContains(t, string(page), "http://", "the page works without a network")
-	require.NotContains(t, string(page), "https://")
+	embedded := regexp.MustCompile(`src="data:image/png;base64,[A-Za-z0-9+/=]+"`)
+	page := html.UnescapeString(string(data))
+	pictures := len(embedded.FindAllString(page, -1))
+	page = embedded.ReplaceAllString(page, "")
+	// Paths, digits three times, and those of the nine small bridges four times;
+	// the training curve.
+	require.Equal(t, demoPaths*demoTimes+3*demoDigits+9*4*demoFew+1, pictures)
+	require.NotContains(t, page, "src=", "the page works without other files")
+	require.NotContains(t, page, "http:", "and without a network")
+	require.NotContains(t, page, "https:")
+	require.NotContains(t, page, "NaN")
+	require.NotContains(t, page, "ZgotmplZ", "the template did not trust a value")
+	for _, name := range []string{"paths.png", "ends.png", "training.png"} {
+		png, err := os.ReadFile(file(name))
+		require.NoError(t, err)
+		require.True(t, bytes.HasPrefix(png, []byte("\x89PNG")), name)
+	}
+
+	// The run is one like others.
+	v = object(t, 0, "sample", file("run"), "--n", "5", "--out", file("x.npy"))
+	require.Equal(t, 64.0, at(t, v, "d"))
+	v = object(t, 0, "eval", file("run"), "--metrics", "sw2")
+	require.Equal(t, 40.0, at(t, v, "step"))
+}
+
+// The demo replaces no run that it did not make, and leaves no part of a report.
+func TestDemoRefuses(t *testing.T) {
+	dir := t.TempDir()
+	mine := filepath.Join(dir, "run")
+	object(t, 0, "train", "lightsbb", "--source", "normal", "--target", "8gaussians", "--components", "3", "--steps", "2", "--batch", "8",
+		"--set", "data.pool=50", "--out", mine)
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--out", dir}, "none of the demo"},
+		{[]string{"--from", "10"}, "digit 10"},
+		{[]string{"--steps", "3"}, "--steps"},
+		{[]string{"now"}, "now"},
+	} {
+		code, stdout, stderr := call(t, append([]string{"demo"}, c.args...)...)
+		require.Equal(t, 2, code, stderr)
+		require.Contains(t, stderr, c.says)
+		require.Empty(t, stdout)
+	}
+	require.FileExists(t, filepath.Join(mine, "checkpoints", "step-000000002.safetensors"))
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "the run alone")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir = filepath.Join(t.TempDir(), "demo")
+	var out, errw bytes.Buffer
+	require.Equal(t, 130, execute(ctx, []string{"demo", "--out", dir}, &out, &errw))
+	require.Empty(t, out.String())
+	left, err = os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, f := range left {
+		require.Equal(t, "run", f.Name(), "a run that can go on, and no part of a report")
+	}
 }
