@@ -15,7 +15,7 @@ help: ## list the targets
 build: ## build bin/fortet
 	$(GO) build -o bin/fortet ./cmd/fortet
 
-demo: build ## solve and plot a bridge between two classes of handwritten digits
+demo: build ## train a bridge between two classes of handwritten digits, with a report
 	bin/fortet demo --out demo
 
 emu: ## build the emulated device library that tests run CUDA kernels on
@@ -46,7 +46,7 @@ peers: ## install the libraries that bench compares with, outside the project
 bench: build emu ## run the suites and their peers; rows go to bench/results
 	bench/run.sh
 
-docs: build ## regenerate the figures and pictures of docs/
+docs: build ## regenerate docs/solve.md and the figures of README.md
 	docs/make.sh
 
 clean: ## remove what was built

@@ -1,6 +1,6 @@
-// Command fortet solves and measures Schrödinger bridges and entropic optimal
-// transport. It prints one JSON object on standard output and everything for
-// people on standard error.
+// Command fortet solves, trains, samples and measures Schrödinger bridges and
+// entropic optimal transport. It prints one JSON object on standard output and
+// everything for people on standard error.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input, 3 ran but did
 // not reach the tolerance, 130 interrupted.
