@@ -80,7 +80,8 @@ func (m *Model) DrawPaths(ctx context.Context, x, times []float64, seed uint64) 
 
 // Walk is DrawPaths in the space of the bridge.
 func (m *Model) Walk(ctx context.Context, z, times []float64, seed uint64) ([]float64, error) {
-	return m.Paths(ctx, z, times, sbb.Draw{Seed: seed})
+	paths, _, err := m.Paths(ctx, z, times, sbb.Draw{Seed: seed})
+	return paths, err
 }
 
 // Check reports what is wrong with the data of a configuration before there is

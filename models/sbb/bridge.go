@@ -254,22 +254,23 @@ func (b *Bridge) Simulate(ctx context.Context, x []float64, steps int, draw Draw
 }
 
 // Paths draws the bridge at increasing times in [0, 1] from X_0 = x, exactly:
-// (n, times, d). The endpoint of a path is what Sample draws.
-func (b *Bridge) Paths(ctx context.Context, x, times []float64, draw Draw) ([]float64, error) {
+// X (n, times, d), and Y of the same shape, its classical bridge. The endpoint
+// of a path is what Sample draws. For β = ∞ X and Y are equal.
+func (b *Bridge) Paths(ctx context.Context, x, times []float64, draw Draw) (xs, ys []float64, err error) {
 	n, err := b.rows("x", x)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i, t := range times {
 		if !(t >= 0 && t <= 1) || i > 0 && !(t > times[i-1]) {
-			return nil, fmt.Errorf("%w: times: %v, want increasing numbers in [0, 1]", ErrInvalid, times)
+			return nil, nil, fmt.Errorf("%w: times: %v, want increasing numbers in [0, 1]", ErrInvalid, times)
 		}
 	}
 	if len(times) == 0 {
-		return nil, fmt.Errorf("%w: times: none given", ErrInvalid)
+		return nil, nil, fmt.Errorf("%w: times: none given", ErrInvalid)
 	}
 	d := b.params.D
-	out := make([]float64, n*len(times)*d)
+	xs, ys = make([]float64, n*len(times)*d), make([]float64, n*len(times)*d)
 	err = b.each(ctx, n, func(c *chunk, lo, hi int) error {
 		if err := errors.Join(c.load(x[lo*d:hi*d], 0), c.invert(0)); err != nil {
 			return err
@@ -285,8 +286,12 @@ func (b *Bridge) Paths(ctx context.Context, x, times []float64, draw Draw) ([]fl
 		if err != nil {
 			return err
 		}
-		slice := make([]float64, (hi-lo)*d)
-		at := 0.0
+		at, here := 0.0, make([]float64, (hi-lo)*d)
+		keep := func(all []float64, i int) {
+			for r := range hi - lo {
+				copy(all[((lo+r)*len(times)+i)*d:], here[r*d:(r+1)*d])
+			}
+		}
 		for i, t := range times {
 			// Brownian bridge from (at, y) to (1, end).
 			if t > at {
@@ -302,20 +307,20 @@ func (b *Bridge) Paths(ctx context.Context, x, times []float64, draw Draw) ([]fl
 				}
 				at = t
 			}
+			b.frame.Decode(here, y, t)
+			keep(ys, i)
 			if err := tensor.SetFloat64s(c.y, y); err != nil {
 				return err
 			}
-			if err := c.forward(slice, t); err != nil {
+			if err := c.forward(here, t); err != nil {
 				return err
 			}
-			for r := range hi - lo {
-				copy(out[((lo+r)*len(times)+i)*d:], slice[r*d:(r+1)*d])
-			}
+			keep(xs, i)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return out, nil
+	return xs, ys, nil
 }

@@ -161,8 +161,21 @@ func TestPathsAndMaps(t *testing.T) {
 			defer b.Close()
 			x := normals(2*500, 1, 3, 3)
 			times := []float64{0, 0.25, 0.5, 0.99, 1}
-			paths, err := b.Paths(t.Context(), x, times, sbb.Draw{Seed: 1, Index: 7})
+			paths, ys, err := b.Paths(t.Context(), x, times, sbb.Draw{Seed: 1, Index: 7})
 			require.NoError(t, err)
+			if math.IsInf(beta, 1) {
+				require.Equal(t, paths, ys)
+			}
+			// Y is where the inverse of the map takes X.
+			middle := make([]float64, 1000)
+			for i := range 500 {
+				copy(middle[2*i:2*i+2], paths[i*10+4:])
+			}
+			back, err := b.Invert(t.Context(), times[2], middle)
+			require.NoError(t, err)
+			for i, v := range middle {
+				within(t, "Y of X", back.Y[i], ys[i/2*10+4+i%2], 1e-7*(1+math.Abs(v)))
+			}
 			end, err := b.Sample(t.Context(), x, sbb.Draw{Seed: 1, Index: 7})
 			require.NoError(t, err)
 			for i := range 500 {
@@ -235,7 +248,7 @@ func TestInvalid(t *testing.T) {
 		"empty":  func() error { _, err := b.Sample(ctx, nil, sbb.Draw{}); return err },
 		"NaN":    func() error { _, err := b.Sample(ctx, []float64{1, math.NaN()}, sbb.Draw{}); return err },
 		"time":   func() error { _, err := b.Controls(ctx, 1.5, []float64{1, 2}, false); return err },
-		"times":  func() error { _, err := b.Paths(ctx, []float64{1, 2}, []float64{.5, .5}, sbb.Draw{}); return err },
+		"times":  func() error { _, _, err := b.Paths(ctx, []float64{1, 2}, []float64{.5, .5}, sbb.Draw{}); return err },
 		"steps":  func() error { _, err := b.Simulate(ctx, []float64{1, 2}, 0, sbb.Draw{}); return err },
 		"few":    func() error { _, err := b.Certify(ctx, []float64{1, 2}, []float64{1, 2}, sbb.Draw{}); return err },
 	} {
