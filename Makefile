@@ -7,10 +7,10 @@ GO ?= go
 HEADERS := $(shell cat kernels/include/*.h kernels/*/*.h | cksum | cut -d' ' -f1)
 export CGO_CFLAGS := -g -O3 -DFORTET_HEADERS=$(HEADERS)u
 
-.PHONY: help build demo test test-long race emu lint fuzz bench docs peers clean
+.PHONY: help build demo test test-long levels race emu avx512 lint fuzz bench docs docs-long peers clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## build bin/fortet
 	$(GO) build -o bin/fortet ./cmd/fortet
@@ -27,8 +27,15 @@ test: emu ## run the tests (under ten minutes)
 test-long: emu ## run the slow statistical and large-size tests too
 	FORTET_LONG=1 $(GO) test -timeout 120m ./...
 
+levels: ## run solvers, models and program at the CPU levels below this processor's
+	FORTET_CPU_LEVEL=baseline $(GO) test ./solver/sinkhorn ./models/sbb ./models/lightsb ./cmd/...
+	FORTET_CPU_LEVEL=avx2 $(GO) test ./solver/sinkhorn ./models/sbb ./models/lightsb ./cmd/...
+
 race: emu ## run the tests of everything that is concurrent under the race detector
 	$(GO) test -race ./gpu/... ./tensor/... ./solver/... ./models/run/... ./models/light/... ./models/latent/... ./internal/...
+
+avx512: ## test the AVX-512 level in an emulated processor (half an hour; see kernels/avx512.sh)
+	kernels/avx512.sh
 
 lint: ## format, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
@@ -48,6 +55,10 @@ bench: build emu ## run the suites and their peers; rows go to bench/results
 
 docs: build ## regenerate docs/solve.md and the figures of README.md
 	docs/make.sh
+
+docs-long: ## train the bridges of docs/light-bridges.md again (half an hour)
+	$(GO) build -o bin/ ./docs/light
+	bin/light -root .
 
 clean: ## remove what was built
 	rm -rf bin lib build demo
