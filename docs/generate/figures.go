@@ -3,22 +3,17 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"image"
 	"image/png"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/image/draw"
-
+	"github.com/fortet/fortet/docs/internal/page"
 	"github.com/fortet/fortet/internal/dataset"
 	"github.com/fortet/fortet/internal/plot"
 	"github.com/fortet/fortet/tensor/npy"
 )
-
-// largest picture of the documentation, in bytes.
-const largest = 300_000
 
 // shown images of a grid.
 const shown = 12
@@ -30,7 +25,7 @@ func (b *book) picture(r *record, file, text string) (string, error) {
 		if _, err := os.Stat(to); err != nil {
 			return "", fmt.Errorf("%s: was not run, and its picture is not here: %w", r.Name, err)
 		}
-		return link(file, text), nil
+		return page.Link(file, text), nil
 	}
 	data, err := os.ReadFile(filepath.Join(b.work, file))
 	if err != nil {
@@ -40,35 +35,11 @@ func (b *book) picture(r *record, file, text string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", file, err)
 	}
-	small, err := shrink(im)
+	small, err := page.Shrink(im)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", file, err)
 	}
-	return link(file, text), store(to, small)
-}
-
-func link(file, text string) string {
-	return fmt.Sprintf("![%s](pictures/%s)", text, filepath.Base(file))
-}
-
-// shrink encodes a picture, at a lower resolution where it would be too large.
-func shrink(im image.Image) ([]byte, error) {
-	full := im
-	for scale := 1.; scale > .2; scale *= .85 {
-		var out bytes.Buffer
-		e := png.Encoder{CompressionLevel: png.BestCompression}
-		if err := e.Encode(&out, im); err != nil {
-			return nil, err
-		}
-		if out.Len() <= largest {
-			return out.Bytes(), nil
-		}
-		size := full.Bounds().Size()
-		next := image.NewNRGBA(image.Rect(0, 0, int(scale*.85*float64(size.X)), int(scale*.85*float64(size.Y))))
-		draw.CatmullRom.Scale(next, next.Bounds(), full, full.Bounds(), draw.Src, nil)
-		im = next
-	}
-	return nil, fmt.Errorf("more than %d bytes at any size", largest)
+	return page.Link(file, text), page.Store(to, small)
 }
 
 // drawn stores a figure of the results of r and shows it.

@@ -1,40 +1,14 @@
 package main
 
 import (
-	"fmt"
-	"image"
-	"image/color"
 	"io"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-func Example() {
-	fmt.Println(table([]string{"ε", "seconds"}, [][]string{{num(3, .05), num(2, 1.2345)}}))
-	// Output:
-	// | ε | seconds |
-	// | --- | ---: |
-	// | 0.0500 | 1.2 |
-}
-
-func TestNum(t *testing.T) {
-	for _, c := range []struct {
-		digits int
-		x      float64
-		want   string
-	}{
-		{4, 0, "0"}, {4, 12, "12"}, {4, 1234.56, "1235"}, {4, 3.14159, "3.142"}, {2, -.0123, "-0.012"},
-		{3, 1.234e-7, "1.23e-07"}, {3, 2.5e9, "2.50e+09"},
-		{8, 1 - 1e-15, "1.0000000"}, {8, 1 + 1e-15, "1.0000000"}, {3, math.NaN(), "—"}, {3, math.Inf(1), "+Inf"},
-	} {
-		require.Equal(t, c.want, num(c.digits, c.x), "%v", c.x)
-	}
-}
 
 func TestReplace(t *testing.T) {
 	text := "a\n" + begin + "old\n" + end + "b\n"
@@ -134,21 +108,4 @@ func TestMissingData(t *testing.T) {
 	other.root = b.root
 	_, err = other.run("x", command+" #")
 	require.ErrorContains(t, err, "another command")
-}
-
-func TestShrink(t *testing.T) {
-	im := image.NewNRGBA(image.Rect(0, 0, 400, 400))
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range im.Pix {
-		im.Pix[i] = uint8(random.Uint32())
-	}
-	data, err := shrink(im)
-	require.NoError(t, err)
-	require.LessOrEqual(t, len(data), largest)
-
-	flat := image.NewNRGBA(image.Rect(0, 0, 400, 400))
-	flat.Set(3, 3, color.White)
-	data, err = shrink(flat)
-	require.NoError(t, err)
-	require.Less(t, len(data), 10_000)
 }

@@ -19,7 +19,7 @@ import (
 	"strings"
 	"text/template"
 
-	"github.com/fortet/fortet/internal/atomicfile"
+	"github.com/fortet/fortet/docs/internal/page"
 )
 
 func main() {
@@ -57,7 +57,7 @@ func generate(ctx context.Context, args []string, log io.Writer) error {
 	if err := b.open(); err != nil {
 		return err
 	}
-	page, err := b.render("solve.md.tmpl")
+	solve, err := b.render("solve.md.tmpl")
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func generate(ctx context.Context, args []string, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := store(filepath.Join(top, "docs", "solve.md"), page); err != nil {
+	if err := page.Store(filepath.Join(top, "docs", "solve.md"), solve); err != nil {
 		return err
 	}
 	readme := filepath.Join(top, "README.md")
@@ -76,7 +76,7 @@ func generate(ctx context.Context, args []string, log io.Writer) error {
 	if text, err = replace(text, figures); err != nil {
 		return fmt.Errorf("%s: %w", readme, err)
 	}
-	return store(readme, text)
+	return page.Store(readme, text)
 }
 
 // render executes a template of docs/template. Executing it runs its commands.
@@ -105,7 +105,7 @@ func (b *book) functions() template.FuncMap {
 		"divergences":  divergences,
 		"solves":       solves,
 		"stages":       stages,
-		"num":          num,
+		"num":          page.Num,
 		"provenance":   b.provenance,
 		"picture":      b.picture,
 		"matches":      b.matches,
@@ -131,11 +131,4 @@ func replace(text, figures []byte) ([]byte, error) {
 		return nil, fmt.Errorf("has no line %q after its beginning", strings.TrimSpace(end))
 	}
 	return []byte(before + begin + strings.TrimSpace(string(figures)) + "\n" + end + after), nil
-}
-
-func store(path string, data []byte) error {
-	return atomicfile.Write(path, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
 }

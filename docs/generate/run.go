@@ -8,16 +8,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/fortet/fortet/docs/internal/page"
 )
 
 // book is one making of the documentation.
@@ -28,17 +27,7 @@ type book struct {
 	records    map[string]*record
 
 	// Machine is where this making runs.
-	Machine machine
-}
-
-// machine is the provenance of a figure.
-type machine struct {
-	Commit string `json:"commit"` // with + where the working tree differs from it
-	CPU    string `json:"cpu"`
-	Cores  int    `json:"cores"`
-	// Load is the load average over a minute before the run, null where the
-	// system tells none: what else was running.
-	Load *float64 `json:"load"`
+	Machine page.Machine
 }
 
 // record is a command and what became of it, as docs/data keeps it.
@@ -47,7 +36,7 @@ type record struct {
 	Command string         `json:"command"`
 	Exit    int            `json:"exit"`
 	Wall    float64        `json:"wall_seconds"`
-	Machine machine        `json:"machine"`
+	Machine page.Machine   `json:"machine"`
 	Result  map[string]any `json:"result,omitempty"`
 	Stderr  string         `json:"stderr,omitempty"`
 	Growth  *growth        `json:"growth,omitempty"`
@@ -71,49 +60,11 @@ func (b *book) open() error {
 	if _, err := os.Stat(data); err != nil {
 		fmt.Fprintln(b.log, "generate: no data sets: FORTET_DATA names no folder with cifar10/ and timecourse/; what needs them is not run")
 	}
-	b.Machine, err = here(b.root)
+	b.Machine, err = page.Here(b.root)
 	if err != nil {
 		return err
 	}
 	return os.Chdir(b.work) // file names in commands are relative
-}
-
-func here(root string) (machine, error) {
-	m := machine{CPU: runtime.GOARCH, Cores: runtime.NumCPU()}
-	git := func(args ...string) (string, error) {
-		out, err := exec.Command("git", append([]string{"-C", root}, args...)...).Output()
-		return strings.TrimSpace(string(out)), err
-	}
-	commit, err := git("rev-parse", "--short=10", "HEAD")
-	if err != nil {
-		return m, fmt.Errorf("git rev-parse: %w; figures carry their commit", err)
-	}
-	changes, err := git("status", "--porcelain", "--", ".", ":!docs", ":!README.md")
-	if err != nil {
-		return m, fmt.Errorf("git status: %w", err)
-	}
-	if m.Commit = commit; changes != "" {
-		m.Commit += "+"
-	}
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if name := regexp.MustCompile(`(?m)^model name\s*:\s*(.+)$`).FindSubmatch(info); name != nil {
-			m.CPU = string(name[1])
-		}
-	}
-	m.Load = load()
-	return m, nil
-}
-
-func load() *float64 {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return nil
-	}
-	var l float64
-	if _, err := fmt.Sscan(string(text), &l); err != nil {
-		return nil
-	}
-	return &l
 }
 
 // run runs a command that must succeed.
@@ -144,7 +95,7 @@ func (b *book) execute(want int, name, command string) (*record, error) {
 		}
 	}
 	r := &record{Name: name, Command: command, Machine: b.Machine}
-	r.Machine.Load = load()
+	r.Machine.Load = page.Load()
 	var stdout, stderr bytes.Buffer
 	c := exec.CommandContext(b.ctx, "bash", "-c", command)
 	c.Dir, c.Stdout, c.Stderr = b.work, &stdout, &stderr
@@ -196,40 +147,15 @@ func (b *book) skip(name, command, file string) (*record, error) {
 
 func (b *book) file(name string) string { return filepath.Join(b.root, "docs", "data", name+".json") }
 
-func (b *book) keep(r *record) error {
-	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(r); err != nil {
-		return err
-	}
-	return store(b.file(r.Name), out.Bytes())
-}
+func (b *book) keep(r *record) error { return page.Keep(b.file(r.Name), r) }
 
 // provenance says where the figures come from, machine by machine.
 func (b *book) provenance() string {
-	groups := map[string][]string{}
-	low, high := math.Inf(1), math.Inf(-1)
+	of := map[string]page.Machine{}
 	for name, r := range b.records {
-		where := fmt.Sprintf("commit %s, %s, %d cores", r.Machine.Commit, r.Machine.CPU, r.Machine.Cores)
-		groups[where] = append(groups[where], name)
-		if l := r.Machine.Load; l != nil {
-			low, high = min(low, *l), max(high, *l)
-		}
+		of[name] = r.Machine
 	}
-	var lines []string
-	for _, where := range slices.Sorted(maps.Keys(groups)) {
-		line := "- " + where
-		if len(groups) > 1 {
-			line += ": " + strings.Join(slices.Sorted(slices.Values(groups[where])), ", ")
-		}
-		lines = append(lines, line)
-	}
-	if low <= high {
-		lines = append(lines, fmt.Sprintf("- load average before the commands: %.1f to %.1f", low, high))
-	}
-	return strings.Join(lines, "\n")
+	return page.Provenance(of)
 }
 
 // Get returns the number at a path of keys: marginal_error.target.

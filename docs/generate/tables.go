@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
+
+	"github.com/fortet/fortet/docs/internal/page"
 )
 
 // show is a command as a block of the page.
@@ -21,45 +21,6 @@ func complaint(r *record) string {
 	return fmt.Sprintf("```console\n$ %s\n%s\n$ echo $?\n%d\n```", r.Command, r.Stderr, r.Exit)
 }
 
-// num writes a number with so many significant digits.
-func num(digits int, x float64) string {
-	switch {
-	case math.IsNaN(x):
-		return "—"
-	case math.IsInf(x, 0):
-		return fmt.Sprint(x)
-	case x == math.Trunc(x) && math.Abs(x) < 1e6:
-		return fmt.Sprintf("%.0f", x)
-	case math.Abs(x) >= 1e6 || math.Abs(x) < 1e-3:
-		return fmt.Sprintf("%.*e", digits-1, x)
-	}
-	// The exponent after rounding: 0.9999 to two digits is 1.0.
-	var mantissa string
-	var power int
-	if _, err := fmt.Sscanf(strings.Replace(strconv.FormatFloat(x, 'e', digits-1, 64), "e", " ", 1), "%s %d", &mantissa, &power); err != nil {
-		return fmt.Sprint(x)
-	}
-	return fmt.Sprintf("%.*f", max(digits-1-power, 0), x)
-}
-
-// table is rows under a head, in Markdown.
-func table(head []string, rows [][]string) string {
-	var b strings.Builder
-	line := func(cells []string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
-	line(head)
-	rule := make([]string, len(head))
-	for i := range rule {
-		if rule[i] = "---:"; i == 0 {
-			rule[i] = "---"
-		}
-	}
-	line(rule)
-	for _, r := range rows {
-		line(r)
-	}
-	return strings.TrimRight(b.String(), "\n")
-}
-
 // field is a row or column of a table: a name, where in a result, and digits.
 // A digit count of 0 means text.
 type field struct {
@@ -72,7 +33,7 @@ func (f field) of(r *record) (string, error) {
 		return r.Text(f.path)
 	}
 	x, err := r.Get(f.path)
-	return num(f.digits, x), err
+	return page.Num(f.digits, x), err
 }
 
 // pairs splits label, record, label, record, … as templates pass them.
@@ -116,7 +77,7 @@ func certificates(v ...any) (string, error) {
 		}
 		rows = append(rows, row)
 	}
-	return table(append([]string{""}, labels...), rows), nil
+	return page.Table(append([]string{""}, labels...), rows), nil
 }
 
 // solves is a row for each solve.
@@ -156,7 +117,7 @@ func list(head string, fields []field, v []any) (string, error) {
 		}
 		rows = append(rows, row)
 	}
-	return table(heads, rows), nil
+	return page.Table(heads, rows), nil
 }
 
 // distances is a row for each eval: the metrics beside their floors.
@@ -181,15 +142,15 @@ func distances(v ...any) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			row = append(row, num(4, x), num(4, mean)+" ± "+num(1, std))
+			row = append(row, page.Num(4, x), page.Num(4, mean)+" ± "+page.Num(1, std))
 		}
 		n, err := r.Get("metrics.w2.floor.n")
 		if err != nil {
 			return "", err
 		}
-		rows = append(rows, append(row, num(6, n)))
+		rows = append(rows, append(row, page.Num(6, n)))
 	}
-	return table([]string{"to the later cells from", "W2", "floor of W2", "W1", "floor of W1", "n of the floors"}, rows), nil
+	return page.Table([]string{"to the later cells from", "W2", "floor of W2", "W1", "floor of W1", "n of the floors"}, rows), nil
 }
 
 // stages is the way of one solve down the ladder.
@@ -215,5 +176,5 @@ func stages(r *record) (string, error) {
 		}
 		rows = append(rows, row)
 	}
-	return table([]string{"ε", "precision", "sweeps", "residual at its end"}, rows), nil
+	return page.Table([]string{"ε", "precision", "sweeps", "residual at its end"}, rows), nil
 }

@@ -76,8 +76,8 @@ func TestUnits(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	_, plain := train(t, dev, run.LightSBB, "data.source=normal", "data.target=normal?std=2", "light.epsilon=1", "train.steps=400", "dtype=f64")
-	_, moved := train(t, dev, run.LightSBB, "data.source=normal?mean=30,0&std=10", "data.target=normal?mean=0,40&std=20", "light.epsilon=100", "train.steps=400", "dtype=f64")
-	want := 100*metric(t, plain.Metrics, "dual") + 50*50/2
+	_, moved := train(t, dev, run.LightSBB, "data.source=normal?mean=3,0&std=10", "data.target=normal?mean=0,4&std=20", "light.epsilon=100", "train.steps=400", "dtype=f64")
+	want := 100*metric(t, plain.Metrics, "dual") + 5.*5/2
 	// Both runs draw other numbers; four standard errors of their difference.
 	budget := 4 * math.Hypot(100*metric(t, plain.Metrics, "dual_error"), metric(t, moved.Metrics, "dual_error"))
 	got := metric(t, moved.Metrics, "dual")

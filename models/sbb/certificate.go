@@ -49,21 +49,37 @@ func (b *Bridge) Certify(ctx context.Context, source, target []float64, draw Dra
 	if err != nil {
 		return Certificate{}, err
 	}
-	unit, shift := b.frame.Scale*b.frame.Scale, b.frame.Shift2()/2
-	v0, e0 := meanAndError(start.Value)
-	v1, e1 := meanAndError(end.Value)
-	primal, primalError := meanAndError(cost)
+	v0, e0 := meanAndError(b.potential(start.Value, source, b.frame.Source))
+	v1, e1 := meanAndError(b.potential(end.Value, target, b.frame.Target))
 	c := Certificate{
-		Dual: unit*(v1-v0) + shift, DualError: unit * math.Hypot(e0, e1),
-		Primal: unit*primal + shift, PrimalError: unit * primalError,
+		Dual: v1 - v0 + b.frame.Shift2()/2, DualError: math.Hypot(e0, e1),
 		Unconverged: start.Unconverged + end.Unconverged,
 	}
+	c.Primal, c.PrimalError = meanAndError(cost)
 	c.Gap = c.Primal - c.Dual
 	return c, nil
 }
 
-// cost is ½ ∫ |s|² + ε/β |Ds|_F² dt of a path from every row, in the
-// coordinates of the frame.
+// potential brings values v(t, z) of the frame's coordinates at points x, whose
+// origin is at center, to the units of the data: with c the scale, Δ the shift
+// of the means, and but for t ½|Δ|²,
+//
+//	c² v(t, z) + Δ·(x - center)
+//
+// which solves the equation of the data where v does that of the frame.
+func (b *Bridge) potential(value, x, center []float64) []float64 {
+	d := b.params.D
+	out := make([]float64, len(value))
+	for r, v := range value {
+		out[r] = b.frame.Scale * b.frame.Scale * v
+		for j := range d {
+			out[r] += (b.frame.Target[j] - b.frame.Source[j]) * (x[r*d+j] - center[j])
+		}
+	}
+	return out
+}
+
+// cost is ½ ∫ |α|² + β |σ - √ε I|_F² dt of a path from every row.
 func (b *Bridge) cost(ctx context.Context, source []float64, n int, draw Draw) ([]float64, error) {
 	d, epsilon := b.params.D, b.params.Epsilon
 	times, weights := make([]float64, nodes), make([]float64, nodes)
@@ -115,9 +131,10 @@ func (b *Bridge) cost(ctx context.Context, source []float64, n int, draw Draw) (
 				}
 			}
 			for r := range hi - lo {
-				sum := epsilon / b.beta * jacobian[r]
-				for _, v := range g[r*d : (r+1)*d] {
-					sum += v * v
+				sum := b.Epsilon() / b.beta * jacobian[r]
+				for j, v := range g[r*d : (r+1)*d] {
+					alpha := b.frame.Scale*v + b.frame.Target[j] - b.frame.Source[j]
+					sum += alpha * alpha
 				}
 				out[lo+r] += weights[k] * sum / 2
 			}
