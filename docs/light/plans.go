@@ -143,14 +143,19 @@ func (p *problem) run(l *lab, out *planResult, epsilon float64, steps, rows int)
 		return err
 	}
 	for _, method := range []run.Method{run.LightSB, run.LightSBM} {
-		rate := .02
+		rate, scale := .02, 1.
 		if method == run.LightSBM {
 			rate = .01
+			// Bridge matching moves components that have no weight by nothing: in
+			// many dimensions they must begin wide, and move fast.
+			if p.d >= 64 && p.d < 512 {
+				rate, scale = .05, 3
+			}
 		}
 		b, err := l.train(method, run.Config{
 			Data:  run.Data{Source: source, Target: target},
 			Train: run.Train{Steps: steps, Batch: out.Batch, Rate: rate, Decay: run.Cosine},
-			Light: run.Light{Components: out.Components, Epsilon: epsilon, InitScale: 1},
+			Light: run.Light{Components: out.Components, Epsilon: epsilon, InitScale: scale},
 		})
 		if err != nil {
 			return err
