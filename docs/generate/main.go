@@ -9,12 +9,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"text/template"
@@ -22,17 +20,7 @@ import (
 	"github.com/fortet/fortet/docs/internal/page"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := generate(ctx, os.Args[1:], os.Stderr)
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "generate:", err)
-		os.Exit(1)
-	}
-}
+func main() { page.Main("generate", generate) }
 
 func generate(ctx context.Context, args []string, log io.Writer) error {
 	f := flag.NewFlagSet("generate", flag.ContinueOnError)

@@ -19,7 +19,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -79,17 +78,7 @@ type book struct {
 // Provenance says where the figures come from.
 func (b *book) Provenance() string { return page.Provenance(b.from) }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := generate(ctx, os.Args[1:], os.Stderr)
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "light:", err)
-		os.Exit(1)
-	}
-}
+func main() { page.Main("light", generate) }
 
 func generate(ctx context.Context, args []string, log io.Writer) error {
 	var names []string

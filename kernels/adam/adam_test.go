@@ -421,10 +421,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	make := func(dtype tensor.DType, shape ...int) tensor.Tensor {
-		out, err := tensor.New(dev, dtype, shape...)
-		require.NoError(t, err)
-		t.Cleanup(out.Free)
-		return out
+		return kerneltest.New(t, dev, dtype, shape...)
 	}
 	f := tensor.Float32
 	big, norm := make(f, 20), make(tensor.Float64, 1)
@@ -562,10 +559,7 @@ func ExampleStep() {
 }
 
 func BenchmarkStep(b *testing.B) {
-	for _, dev := range kerneltest.Devices(b) {
-		if dev.Properties().Kind == gpu.Emulation {
-			continue // the emulation is for tests
-		}
+	for _, dev := range kerneltest.Hardware(b) {
 		b.Run(dev.Name+"/f32", func(b *testing.B) { benchmark[float32](b, dev.Device) })
 		b.Run(dev.Name+"/f64", func(b *testing.B) { benchmark[float64](b, dev.Device) })
 	}

@@ -376,10 +376,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	make := func(dtype tensor.DType, shape ...int) tensor.Tensor {
-		out, err := tensor.New(dev, dtype, shape...)
-		require.NoError(t, err)
-		t.Cleanup(out.Free)
-		return out
+		return kerneltest.New(t, dev, dtype, shape...)
 	}
 	f := tensor.Float32
 	big, rows := make(f, 9, 3), make(f, 5, 3)
@@ -516,10 +513,7 @@ func ExampleBridge() {
 }
 
 func BenchmarkBridge(b *testing.B) {
-	for _, dev := range kerneltest.Devices(b) {
-		if dev.Properties().Kind == gpu.Emulation {
-			continue // the emulation is for tests
-		}
+	for _, dev := range kerneltest.Hardware(b) {
 		for _, d := range []int{2, 64} {
 			b.Run(fmt.Sprintf("%s/f32/d=%d", dev.Name, d), func(b *testing.B) { benchmark[float32](b, dev.Device, d) })
 			b.Run(fmt.Sprintf("%s/f64/d=%d", dev.Name, d), func(b *testing.B) { benchmark[float64](b, dev.Device, d) })

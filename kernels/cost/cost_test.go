@@ -260,10 +260,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	put := func(dtype tensor.DType, shape ...int) tensor.Tensor {
-		out, err := tensor.New(dev, dtype, shape...)
-		require.NoError(t, err)
-		t.Cleanup(out.Free)
-		return out
+		return kerneltest.New(t, dev, dtype, shape...)
 	}
 	f := tensor.Float32
 	x, y, out := put(f, 4, 3), put(f, 5, 3), put(f, 4, 5)
@@ -367,10 +364,7 @@ func ExampleEvaluate() {
 }
 
 func BenchmarkEvaluate(b *testing.B) {
-	for _, dev := range kerneltest.Devices(b) {
-		if dev.Properties().Kind == gpu.Emulation {
-			continue // the emulation is for tests
-		}
+	for _, dev := range kerneltest.Hardware(b) {
 		for _, dtype := range []tensor.DType{tensor.Float32, tensor.Float64} {
 			for _, d := range []int{2, 64, 512} {
 				for _, transposed := range []bool{false, true} {

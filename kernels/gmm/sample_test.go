@@ -595,10 +595,7 @@ func TestSampleErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	make := func(dtype tensor.DType, shape ...int) tensor.Tensor {
-		out, err := tensor.New(dev, dtype, shape...)
-		require.NoError(t, err)
-		t.Cleanup(out.Free)
-		return out
+		return kerneltest.New(t, dev, dtype, shape...)
 	}
 	f := tensor.Float32
 	big, times := make(f, 9, 2), make(f, 4)
@@ -705,10 +702,7 @@ func ExampleSample() {
 }
 
 func BenchmarkSample(b *testing.B) {
-	for _, dev := range kerneltest.Devices(b) {
-		if dev.Properties().Kind == gpu.Emulation {
-			continue // the emulation is for tests
-		}
+	for _, dev := range kerneltest.Hardware(b) {
 		for _, s := range []struct {
 			n, k, d int
 			full    bool

@@ -74,6 +74,24 @@ func Devices(tb testing.TB) []Target {
 	return out
 }
 
+// Hardware is Devices but the emulation, which is for tests and not for
+// benchmarks.
+func Hardware(tb testing.TB) []Target {
+	tb.Helper()
+	return slices.DeleteFunc(Devices(tb), func(t Target) bool { return t.Properties().Kind == gpu.Emulation })
+}
+
+// New is an array of a test that is freed with it.
+func New(tb testing.TB, dev gpu.Device, dtype tensor.DType, shape ...int) tensor.Tensor {
+	tb.Helper()
+	out, err := tensor.New(dev, dtype, shape...)
+	if err != nil {
+		tb.Fatalf("kerneltest: %v", err)
+	}
+	tb.Cleanup(out.Free)
+	return out
+}
+
 // Each runs body as a subtest on every device.
 func Each(t *testing.T, body func(t *testing.T, dev Target)) {
 	t.Helper()

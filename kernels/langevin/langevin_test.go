@@ -232,10 +232,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	put := func(dtype tensor.DType, shape ...int) tensor.Tensor {
-		out, err := tensor.New(dev, dtype, shape...)
-		require.NoError(t, err)
-		t.Cleanup(out.Free)
-		return out
+		return kerneltest.New(t, dev, dtype, shape...)
 	}
 	whole := put(tensor.Float32, 5, 3)
 	y, out := whole.Rows(0, 4), put(tensor.Float32, 4, 3)
@@ -333,10 +330,7 @@ func ExampleStep() {
 }
 
 func BenchmarkStep(b *testing.B) {
-	for _, dev := range kerneltest.Devices(b) {
-		if dev.Properties().Kind == gpu.Emulation {
-			continue // the emulation is for tests
-		}
+	for _, dev := range kerneltest.Hardware(b) {
 		for _, dtype := range []tensor.DType{tensor.Float32, tensor.Float64} {
 			for _, temperature := range []float64{0, 1} {
 				b.Run(fmt.Sprintf("%s/%v/temperature=%v", dev.Name, dtype, temperature), func(b *testing.B) {

@@ -328,10 +328,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	put := func(dtype tensor.DType, shape ...int) tensor.Tensor {
-		out, err := tensor.New(dev, dtype, shape...)
-		require.NoError(t, err)
-		t.Cleanup(out.Free)
-		return out
+		return kerneltest.New(t, dev, dtype, shape...)
 	}
 	f := tensor.Float32
 	big := put(f, 5, 3)
@@ -432,10 +429,7 @@ func ExampleTransition() {
 }
 
 func BenchmarkTransition(b *testing.B) {
-	for _, dev := range kerneltest.Devices(b) {
-		if dev.Properties().Kind == gpu.Emulation {
-			continue // the emulation is for tests
-		}
+	for _, dev := range kerneltest.Hardware(b) {
 		for _, dtype := range []tensor.DType{tensor.Float32, tensor.Float64} {
 			for _, noise := range []bool{false, true} {
 				b.Run(fmt.Sprintf("%s/%v/noise=%v", dev.Name, dtype, noise), func(b *testing.B) {

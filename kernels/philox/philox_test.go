@@ -163,10 +163,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	put := func(dtype tensor.DType, shape ...int) tensor.Tensor {
-		out, err := tensor.New(dev, dtype, shape...)
-		require.NoError(t, err)
-		t.Cleanup(out.Free)
-		return out
+		return kerneltest.New(t, dev, dtype, shape...)
 	}
 	fails := func(err error, text string) {
 		t.Helper()
@@ -250,10 +247,7 @@ func ExampleStream() {
 }
 
 func BenchmarkNormal(b *testing.B) {
-	for _, dev := range kerneltest.Devices(b) {
-		if dev.Properties().Kind == gpu.Emulation {
-			continue // the emulation is for tests
-		}
+	for _, dev := range kerneltest.Hardware(b) {
 		for _, dtype := range []tensor.DType{tensor.Float32, tensor.Float64} {
 			for _, d := range []int{2, 64} {
 				b.Run(fmt.Sprintf("%s/%v/d=%d", dev.Name, dtype, d), func(b *testing.B) {

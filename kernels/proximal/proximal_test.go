@@ -294,10 +294,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	tensors := func(dtype tensor.DType, shape ...int) tensor.Tensor {
-		out, err := tensor.New(dev, dtype, shape...)
-		require.NoError(t, err)
-		t.Cleanup(out.Free)
-		return out
+		return kerneltest.New(t, dev, dtype, shape...)
 	}
 	mix := gmm.Mixture{
 		Logits: tensors(tensor.Float32, 3), Means: tensors(tensor.Float32, 3, 2), Scales: tensors(tensor.Float32, 3, 2), Epsilon: 1,

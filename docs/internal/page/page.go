@@ -4,7 +4,10 @@ package page
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"image"
 	"image/png"
@@ -13,6 +16,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -185,4 +189,18 @@ func Keep(path string, v any) error {
 		return err
 	}
 	return Store(path, out.Bytes())
+}
+
+// Main runs a generator of pages as a program of this name: interruptible, its
+// error on standard error.
+func Main(name string, generate func(ctx context.Context, args []string, log io.Writer) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := generate(ctx, os.Args[1:], os.Stderr)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, name+":", err)
+		os.Exit(1)
+	}
 }
