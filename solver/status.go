@@ -11,6 +11,10 @@ import (
 // it, what was found and what was wanted.
 var ErrInvalid = errors.New("invalid problem")
 
+// ErrInfeasible says that no solution exists, as where states that must be
+// reached cannot be; the text says why.
+var ErrInfeasible = errors.New("infeasible problem")
+
 // Status says how a run ended. An error says that it could not run at all.
 type Status int
 

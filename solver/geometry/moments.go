@@ -2,10 +2,10 @@ package geometry
 
 import (
 	"context"
-	"runtime"
-	"sync"
 
 	"gonum.org/v1/gonum/mat"
+
+	"github.com/fortet/fortet/internal/parallel"
 )
 
 // weight is a_i / Σa, or 1/n.
@@ -92,21 +92,14 @@ func dot(a, b []float64) float64 {
 func pairMoments(ctx context.Context, n, m int, a, b []float64, cost func(i, j int) float64) (first, second float64, err error) {
 	wa, wb := weights(a, n), weights(b, m)
 	row1, row2 := make([]float64, n), make([]float64, n)
-	var wg sync.WaitGroup
-	workers := min(runtime.GOMAXPROCS(0), n)
-	for w := range workers {
-		wg.Go(func() {
-			for i := w; i < n && ctx.Err() == nil; i += workers {
-				for j := range m {
-					c := cost(i, j)
-					row1[i] += wb[j] * c
-					row2[i] += wb[j] * c * c
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if err := ctx.Err(); err != nil {
+	err = parallel.Each(ctx, 0, n, func(i int) {
+		for j := range m {
+			c := cost(i, j)
+			row1[i] += wb[j] * c
+			row2[i] += wb[j] * c * c
+		}
+	})
+	if err != nil {
 		return 0, 0, err
 	}
 	for i := range n {

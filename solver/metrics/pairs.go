@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/fortet/fortet/internal/parallel"
 )
 
 // Estimator says how an expectation over pairs of one sample is estimated.
@@ -125,7 +127,7 @@ const (
 func pairMean(ctx context.Context, workers int, x, y []float64, d int, a, b []float64, f func(float64) float64) (float64, error) {
 	n, m := len(a), len(b)
 	sums := make([]float64, (n+pairRows-1)/pairRows)
-	err := parallel(ctx, workers, len(sums), func(tile int) {
+	err := parallel.Each(ctx, workers, len(sums), func(tile int) {
 		i0, i1 := tile*pairRows, min((tile+1)*pairRows, n)
 		for j0 := 0; j0 < m; j0 += pairCols {
 			if ctx.Err() != nil {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/fortet/fortet/internal/parallel"
 	"github.com/fortet/fortet/solver/exact"
 )
 
@@ -162,7 +163,7 @@ func slicedW2(ctx context.Context, workers int, x, y Cloud, directions []float64
 	origin := meanOf(y, b)
 	px, py := shifted(x, origin), shifted(y, origin)
 	squares := make([]float64, count)
-	err = parallel(ctx, workers, count, func(k int) {
+	err = parallel.Each(ctx, workers, count, func(k int) {
 		u := unit[k*d : (k+1)*d]
 		squares[k] = quantileCoupling(project(px, u), project(py, u), a, b, func(e float64) float64 { return e * e })
 	})

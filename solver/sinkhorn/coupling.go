@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"runtime"
-	"sort"
-	"sync"
 
+	"github.com/fortet/fortet/internal/parallel"
 	"github.com/fortet/fortet/kernels/philox"
 	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/solver/draw"
 )
 
 // Purposes of draws: what keeps those of one seed apart from each other.
@@ -26,7 +25,7 @@ type Pair struct{ I, J int }
 func (p Plan) Matrix() []float64 {
 	n, m := p.Geometry.Size()
 	out := make([]float64, n*m)
-	eachRow(n, func(i int) {
+	_ = parallel.Each(context.Background(), 0, n, func(i int) {
 		row := out[i*m : (i+1)*m]
 		p.row(i, row)
 	})
@@ -44,20 +43,6 @@ func (p Plan) row(i int, out []float64) {
 	}
 }
 
-// eachRow calls do for 0 … n-1 on all cores.
-func eachRow(n int, do func(i int)) {
-	var wg sync.WaitGroup
-	workers := min(runtime.GOMAXPROCS(0), n)
-	for w := range workers {
-		wg.Go(func() {
-			for i := w; i < n; i += workers {
-				do(i)
-			}
-		})
-	}
-	wg.Wait()
-}
-
 // Sample draws k pairs from the plan, normalised to mass one. Draw s is a
 // function of the plan, the seed and s alone.
 func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]Pair, error) {
@@ -69,18 +54,18 @@ func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]Pair, error) {
 	}
 	n, m := p.Geometry.Size()
 	cumulative := make([]float64, n)
-	eachRow(n, func(i int) {
-		if ctx.Err() != nil || p.A[i] == 0 {
+	err := parallel.Each(ctx, 0, n, func(i int) {
+		if p.A[i] == 0 {
 			return
 		}
 		row := make([]float64, m)
 		p.row(i, row)
 		cumulative[i] = total(row)
 	})
-	if err := ctx.Err(); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	accumulate(cumulative)
+	draw.Cumulate(cumulative)
 	if mass := cumulative[n-1]; !(mass > 0) || math.IsInf(mass, 1) {
 		return nil, fmt.Errorf("plan: sample: %w: its mass is %v, want a finite number above 0", solver.ErrInvalid, mass)
 	}
@@ -92,44 +77,23 @@ func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]Pair, error) {
 	pairs := make([]Pair, k)
 	bySource := map[int][]int{} // draws of each source point
 	for s := range pairs {
-		pairs[s].I = pick(cumulative, uniforms[2*s])
+		pairs[s].I = draw.Pick(cumulative, uniforms[2*s])
 		bySource[pairs[s].I] = append(bySource[pairs[s].I], s)
 	}
 	sources := make([]int, 0, len(bySource))
 	for i := range bySource {
 		sources = append(sources, i)
 	}
-	eachRow(len(sources), func(q int) {
-		if ctx.Err() != nil {
-			return
-		}
+	err = parallel.Each(ctx, 0, len(sources), func(q int) {
 		i := sources[q]
 		row := make([]float64, m)
 		p.row(i, row)
-		accumulate(row)
+		draw.Cumulate(row)
 		for _, s := range bySource[i] {
-			pairs[s].J = pick(row, uniforms[2*s+1])
+			pairs[s].J = draw.Pick(row, uniforms[2*s+1])
 		}
 	})
-	return pairs, ctx.Err()
-}
-
-func accumulate(v []float64) {
-	for i := 1; i < len(v); i++ {
-		v[i] += v[i-1]
-	}
-}
-
-// pick is the first index whose cumulative weight exceeds u times the total:
-// never one of weight zero.
-func pick(cumulative []float64, u float64) int {
-	last := len(cumulative) - 1
-	x := u * cumulative[last]
-	i := sort.Search(last, func(i int) bool { return cumulative[i] > x })
-	for i > 0 && cumulative[i] == cumulative[i-1] { // rounding led past the end
-		i--
-	}
-	return i
+	return pairs, err
 }
 
 // Paths draws k paths of the Schrödinger bridge at ascending times in [0, 1]:
@@ -161,9 +125,6 @@ func (p Plan) Paths(ctx context.Context, k int, times []float64, seed uint64) ([
 	out := make([]float64, k*steps*d)
 	noise := make([]float64, k*d)
 	for q, t := range times {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		if err := philox.HostNormal(noise, d, philox.Draw{Seed: seed, Step: uint32(q), Purpose: drawPath}); err != nil {
 			return nil, err
 		}
@@ -171,28 +132,17 @@ func (p Plan) Paths(ctx context.Context, k int, times []float64, seed uint64) ([
 		if q > 0 {
 			last = times[q-1]
 		}
-		eachRow(k, func(s int) {
+		err := parallel.Each(ctx, 0, k, func(s int) {
 			at := g.X[pairs[s].I*d : (pairs[s].I+1)*d]
 			if q > 0 {
 				at = out[(s*steps+q-1)*d : (s*steps+q)*d]
 			}
 			y := g.Y[pairs[s].J*d : (pairs[s].J+1)*d]
-			bridge(out[(s*steps+q)*d:(s*steps+q+1)*d], at, y, noise[s*d:(s+1)*d], last, t, variance)
+			draw.Bridge(out[(s*steps+q)*d:(s*steps+q+1)*d], at, y, noise[s*d:(s+1)*d], last, t, 1, variance)
 		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
-}
-
-// bridge draws a Brownian bridge at time t that is at x at time s and will be
-// at y at time 1: N(x + (t-s)/(1-s) (y-x), σ² (t-s)(1-t)/(1-s)).
-func bridge(to, x, y, noise []float64, s, t, variance float64) {
-	if t >= 1 || s >= 1 {
-		copy(to, y)
-		return
-	}
-	w := (t - s) / (1 - s)
-	std := math.Sqrt(variance * w * (1 - t))
-	for k := range to {
-		to[k] = x[k] + w*(y[k]-x[k]) + std*noise[k]
-	}
 }

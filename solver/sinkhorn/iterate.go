@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/solver/mixing"
 )
 
 // run is the state of a solve: the iterate and what it cost so far.
@@ -47,7 +48,7 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 	var (
 		image      = make([]float64, len(r.g))
 		fallback   = make([]float64, len(r.g)) // the plain step from the last accepted iterate
-		mixer      = newAnderson(s.b)
+		mixer      = mixing.NewAnderson(s.b)
 		accepted   = math.Inf(1) // residual of the last accepted iterate
 		best       = math.Inf(1)
 		since      = 0 // sweeps since best
@@ -76,7 +77,7 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 			// The mixed step was a bad one (NaN included): go on from the
 			// plain one, whose residual cannot be higher.
 			copy(r.g, fallback)
-			mixer.forget()
+			mixer.Forget()
 			plain, penalty, mixed = penalty, min(2*penalty, 64), false
 			continue
 		}
@@ -95,7 +96,7 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		copy(fallback, image)
 		mixed = accelerate && plain == 0
 		if mixed {
-			mixer.mix(r.g, r.g, image)
+			mixer.Mix(r.g, r.g, image)
 			continue
 		}
 		plain = max(plain-1, 0)

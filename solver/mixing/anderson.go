@@ -1,4 +1,5 @@
-package sinkhorn
+// Package mixing accelerates fixed-point iterations.
+package mixing
 
 import (
 	"math"
@@ -10,30 +11,33 @@ import (
 // pairs costs thousands of vector operations, so that a long memory is cheap.
 const window = 20
 
-// anderson is type-II Anderson mixing of a fixed-point map T (Walker and Ni
+// Anderson is type-II Anderson mixing of a fixed-point map T (Walker and Ni
 // 2011): with residuals r_k = T(g_k) - g_k, the next iterate is
 //
 //	g = Σ γ_k T(g_k)   where   γ = argmin |Σ γ_k r_k|_w,  Σ γ_k = 1
 //
-// The linear part of the Sinkhorn map is self-adjoint in the inner product
-// weighted by b, which is therefore the norm in use.
-type anderson struct {
+// The norm is the weighted one |r|²_w = Σ w_j r_j²: choose the weights in whose
+// inner product the linear part of T is self-adjoint (of Sinkhorn's map the
+// weights of the marginal). One Anderson belongs to one iteration; it is not safe
+// for concurrent use.
+type Anderson struct {
 	w      []float64 // weights of the norm
 	g, r   []float64 // the last iterate and its residual
 	dT, dR [][]float64
 	filled bool // g and r hold something
 }
 
-func newAnderson(w []float64) *anderson {
-	return &anderson{w: w, g: make([]float64, len(w)), r: make([]float64, len(w))}
+// NewAnderson has nothing remembered. w: (n), which it keeps.
+func NewAnderson(w []float64) *Anderson {
+	return &Anderson{w: w, g: make([]float64, len(w)), r: make([]float64, len(w))}
 }
 
-// forget drops the memory.
-func (a *anderson) forget() { a.dT, a.dR, a.filled = nil, nil, false }
+// Forget drops the memory, as after a step that was taken back.
+func (a *Anderson) Forget() { a.dT, a.dR, a.filled = nil, nil, false }
 
-// mix takes an iterate and its image and writes the next iterate to out. out
-// may be g or image.
-func (a *anderson) mix(out, g, image []float64) {
+// Mix takes an iterate g: (n) and its image T(g): (n) and writes the next iterate
+// to out: (n), which may be g or image.
+func (a *Anderson) Mix(out, g, image []float64) {
 	n := len(a.w)
 	if a.filled {
 		dT, dR := make([]float64, n), make([]float64, n)
@@ -63,7 +67,7 @@ func (a *anderson) mix(out, g, image []float64) {
 
 // solve returns argmin |r - Σ γ_k dR_k|_w, with the normal equations
 // regularised by rounding's size.
-func (a *anderson) solve() []float64 {
+func (a *Anderson) solve() []float64 {
 	k := len(a.dR)
 	if k == 0 {
 		return nil
