@@ -14,8 +14,8 @@ import (
 
 // planeResult are the two-dimensional sets.
 type planeResult struct {
-	Seeds, Points, PointsW2, SeedsW2 int
-	Problems                         []planeProblem
+	Seeds, Points, PointsW2 int
+	Problems                []planeProblem
 	// Large is W2 of the first problem at the number of points of the papers.
 	PointsLarge, SeedsLarge int
 	Large                   []planeLarge
@@ -56,29 +56,22 @@ func radius(std float64) float64 {
 	return 1.6
 }
 
-// planeMethods are in the order of the table.
+// planeMethod is a method with the prices of volatility that it is run at.
 type planeMethod struct {
 	method run.Method
-	train  run.Train
 	betas  []float64
 }
 
+// planeMethods are in the order of the table.
 func planeMethods() []planeMethod {
 	betas := []float64{2, 10, 50, 100, 1000, math.Inf(1)}
-	// Matching at five times the published rate and a sixth of the published
-	// steps, with a decay.
-	matching := run.Train{Steps: 5000, Rate: 5e-3, Decay: run.Cosine}
-	return []planeMethod{
-		{run.LightSBM, matching, betas[5:]},
-		{run.LightSBB, run.Train{Steps: 1000}, betas},
-		{run.LightSBBM, matching, betas},
-	}
+	return []planeMethod{{run.LightSBM, betas[5:]}, {run.LightSBB, betas}, {run.LightSBBM, betas}}
 }
 
 func plane(l *lab) (out planeResult, err error) {
-	out.Seeds, out.Points, out.PointsW2, out.SeedsW2 = 10, l.few(40_000), 2000, 3
+	out.Seeds, out.Points, out.PointsW2 = 10, l.few(40_000), 2000
 	if l.quick {
-		out.Seeds, out.PointsW2, out.SeedsW2 = 2, 200, 1
+		out.Seeds, out.PointsW2 = 2, 200
 	}
 	out.Problems = []planeProblem{
 		{Name: "N → 8 gaussians", Source: "normal", Target: "8gaussians", Epsilon: 1, Std: math.Pow(.1, .25)},
@@ -128,7 +121,7 @@ func planeLargeRun(l *lab, o *planeResult) error {
 			}
 			x = other.X
 		} else {
-			b, err := l.train(k.method.method, p.config(k.method, k.beta, seed))
+			b, err := l.train(k.method.method, p.config(k.beta, seed))
 			if err != nil {
 				return err
 			}
@@ -208,7 +201,7 @@ func planeRun(l *lab, p *planeProblem, o planeResult) error {
 	results := make([]measures, len(jobs))
 	if err := l.share(2, len(jobs), func(l *lab, i int) (err error) {
 		j := jobs[i]
-		results[i], err = p.train(l, j.planeMethod, j.beta, uint64(j.seed), o)
+		results[i], err = p.train(l, j.method, j.beta, uint64(j.seed), o)
 		return err
 	}); err != nil {
 		return err
@@ -242,17 +235,17 @@ func summary(of []measures) (row planeRow) {
 	return row
 }
 
-func (p *planeProblem) config(m planeMethod, beta float64, seed uint64) run.Config {
+func (p *planeProblem) config(beta float64, seed uint64) run.Config {
 	return run.Config{
-		Seed: seed, Data: run.Data{Source: p.Source, Target: p.Target, Pool: 1 << 16}, Train: m.train,
+		Seed: seed, Data: run.Data{Source: p.Source, Target: p.Target, Pool: 1 << 16},
 		Light: run.Light{Epsilon: p.Epsilon, Beta: run.Number(beta)},
 	}
 }
 
-func (p *planeProblem) train(l *lab, m planeMethod, beta float64, seed uint64, o planeResult) (out measures, err error) {
-	b, err := l.train(m.method, p.config(m, beta, seed))
+func (p *planeProblem) train(l *lab, method run.Method, beta float64, seed uint64, o planeResult) (out measures, err error) {
+	b, err := l.train(method, p.config(beta, seed))
 	if err != nil {
-		return out, fmt.Errorf("%v, β = %v, seed %d: %w", m.method, beta, seed, err)
+		return out, fmt.Errorf("%v, β = %v, seed %d: %w", method, beta, seed, err)
 	}
 	defer b.Close()
 	starts, err := b.Starts(o.Points, seed)
@@ -279,21 +272,17 @@ func (p *planeProblem) measure(l *lab, x []float64, target dataset.Source, seed 
 		return m, err
 	}
 	cloud := func(x []float64) metrics.Cloud { return metrics.Cloud{X: x, D: 2} }
-	if int(seed) < o.SeedsW2 {
-		if m.w2, err = metrics.W2(l.ctx, cloud(x[:2*o.PointsW2]), cloud(fresh.X[:2*o.PointsW2])); err != nil {
-			return m, err
-		}
-		if p.Std > 0 {
-			a, b := stratify(x, centres, o.PointsW2/8), stratify(fresh.X, centres, o.PointsW2/8)
-			if a != nil && b != nil {
-				if m.stratified, err = metrics.W2(l.ctx, cloud(a), cloud(b)); err != nil {
-					return m, err
-				}
-			}
-		}
+	if m.w2, err = metrics.W2(l.ctx, cloud(x[:2*o.PointsW2]), cloud(fresh.X[:2*o.PointsW2])); err != nil {
+		return m, err
 	}
 	if p.Std == 0 {
 		return m, nil
+	}
+	a, b := stratify(x, centres, o.PointsW2/8), stratify(fresh.X, centres, o.PointsW2/8)
+	if a != nil && b != nil {
+		if m.stratified, err = metrics.W2(l.ctx, cloud(a), cloud(b)); err != nil {
+			return m, err
+		}
 	}
 	r, err := metrics.Modes(l.ctx, cloud(x), centres, radius(p.Std))
 	if err != nil {
@@ -342,7 +331,7 @@ func stratify(x, centres []float64, n int) []float64 {
 func planePictures(l *lab) error {
 	p := planeProblem{Source: "normal", Target: "8gaussians", Epsilon: 1}
 	for _, beta := range []float64{2, 10, math.Inf(1)} {
-		b, err := l.train(run.LightSBB, p.config(planeMethod{train: run.Train{Steps: 3000}}, beta, 0))
+		b, err := l.train(run.LightSBB, p.config(beta, 0))
 		if err != nil {
 			return err
 		}
