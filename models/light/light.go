@@ -159,6 +159,8 @@ func (t *task) newLearner(x0, x1 []float64) (learner, error) {
 		start.Means = mixture.FromBoth
 	case run.Random:
 		start.Means = mixture.FromNormals
+	case run.Spread:
+		start.Means = mixture.Spread
 	}
 	if !math.IsInf(beta, 1) {
 		// Y is to X as under a potential without weight.

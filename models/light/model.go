@@ -104,7 +104,7 @@ func Check(c run.Config) error {
 	n0, finite0 := d.source.Finite()
 	n1, finite1 := d.target.Finite()
 	switch c.Light.Init {
-	case run.FromTarget:
+	case run.FromTarget, run.Spread:
 		if finite1 && k > n1 {
 			fault("light.components", k, n1, "rows of the target, at which components begin")
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/fortet/fortet/kernels/philox"
 )
@@ -27,6 +28,7 @@ const (
 	FromTarget  Means = iota // rows of the target, without replacement
 	FromBoth                 // the first half rows of the source, the others of the target
 	FromNormals              // standard normals
+	Spread                   // rows of the target, far from each other (k-means++)
 )
 
 func (m Means) String() string {
@@ -37,6 +39,8 @@ func (m Means) String() string {
 		return "source-target"
 	case FromNormals:
 		return "random"
+	case Spread:
+		return "kmeans++"
 	}
 	return fmt.Sprintf("Means(%d)", int(m))
 }
@@ -84,7 +88,7 @@ func (s Start) New(source, target []float64, d int) (Parameters, error) {
 		return p, p.Validate()
 	case FromBoth:
 		fromSource = k / 2
-	case FromTarget:
+	case FromTarget, Spread:
 	default:
 		return Parameters{}, fmt.Errorf("%w: means: got %v", ErrInvalid, s.Means)
 	}
@@ -98,11 +102,63 @@ func (s Start) New(source, target []float64, d int) (Parameters, error) {
 		if want > n {
 			return Parameters{}, fmt.Errorf("%w: %d components begin at rows of the %s, which has %d", ErrInvalid, want, part.name, n)
 		}
-		for i, row := range r.Perm(n)[:want] {
+		chosen := r.Perm(n)[:want]
+		if s.Means == Spread && want > 0 {
+			chosen = spread(r, part.rows, d, want)
+		}
+		for i, row := range chosen {
 			for c := range d {
 				p.Means[(part.lo+i)*d+c] = shrink * part.rows[row*d+c]
 			}
 		}
 	}
 	return p, p.Validate()
+}
+
+// candidates bounds the rows that spread looks at, for each that it draws.
+const candidates = 512
+
+// spread draws k rows, each with a probability proportional to its squared
+// distance from the nearest one drawn before (k-means++, Arthur and Vassilvitskii
+// 2007), so that clusters far apart all have one. Where fewer than k rows differ,
+// the others are drawn at random.
+func spread(r *rand.Rand, rows []float64, d, k int) []int {
+	order := r.Perm(len(rows) / d)
+	pool := order[:min(len(order), k*candidates)]
+	nearest := make([]float64, len(pool)) // squared distance from those drawn
+	for i := range nearest {
+		nearest[i] = math.Inf(1)
+	}
+	chosen := []int{pool[0]}
+	nearest[0] = 0
+	for len(chosen) < k {
+		last := rows[chosen[len(chosen)-1]*d:][:d]
+		total := 0.
+		for i, row := range pool {
+			distance := 0.
+			for c, v := range rows[row*d:][:d] {
+				distance += (v - last[c]) * (v - last[c])
+			}
+			nearest[i] = min(nearest[i], distance)
+			total += nearest[i]
+		}
+		at := 0
+		switch {
+		case total > 0:
+			u := r.Float64() * total
+			for i, v := range nearest {
+				if v > 0 {
+					at = i
+				}
+				if u -= v; u < 0 {
+					break
+				}
+			}
+		default: // all are drawn already, or equal to one that is
+			at = slices.IndexFunc(pool, func(row int) bool { return !slices.Contains(chosen, row) })
+		}
+		chosen = append(chosen, pool[at])
+		nearest[at] = 0
+	}
+	return chosen
 }

@@ -2,6 +2,8 @@ package mixture_test
 
 import (
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -190,6 +192,36 @@ func TestStart(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, p.Means[2], 50.0, "two of the source, shrunk")
 	require.LessOrEqual(t, p.Means[4], 4.0)
+}
+
+// Ten clusters far apart have one mean each, where rows drawn independently
+// would miss some: the chance that all ten differ is 10!/10¹⁰.
+func TestStartSpreads(t *testing.T) {
+	const k, each = 10, 100
+	r := rand.New(rand.NewPCG(1, 2))
+	rows := make([]float64, 0, 2*k*each)
+	for i := range k * each {
+		rows = append(rows, float64(1000*(i%k))+r.NormFloat64(), r.NormFloat64())
+	}
+	for seed := range uint64(20) {
+		s := mixture.Start{Components: k, Epsilon: 1, Scale: .2, Seed: seed, Means: mixture.Spread}
+		p, err := s.New(nil, rows, 2)
+		require.NoError(t, err)
+		seen := map[float64]bool{}
+		for j := range k {
+			seen[math.Round(p.Means[2*j]/1000)] = true
+		}
+		require.Len(t, seen, k)
+		again, err := s.New(nil, rows, 2)
+		require.NoError(t, err)
+		require.Equal(t, p, again)
+	}
+	// Of three places, four means take all, and one of them twice.
+	s := mixture.Start{Components: 4, Epsilon: 1, Scale: .2, Means: mixture.Spread}
+	p, err := s.New(nil, []float64{1, 2, 1, 3, 1, 2, 1}, 1)
+	require.NoError(t, err)
+	slices.Sort(p.Means)
+	require.Equal(t, []float64{1, 2, 3}, slices.Compact(p.Means))
 }
 
 // A training step whose gradient is not finite changes nothing, and the norm

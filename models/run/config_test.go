@@ -231,7 +231,7 @@ func TestSet(t *testing.T) {
 		"steps=1e300":     `config: train.steps: got "1e300", want a whole number from 1 to 999999999`,
 		"target=a\x00b":   "want text of one line",
 		"target=\xff":     "want text of one line",
-		"init=":           `config: light.init: got "", want one of target, source-target, random`,
+		"init=":           `config: light.init: got "", want one of target, source-target, random, kmeans++`,
 		"":                "want key=value",
 		"=":               `unknown key "", want one of`,
 	} {
@@ -253,7 +253,7 @@ func TestValidate(t *testing.T) {
 	c.DType, c.Method, c.Device, c.Data = 9, -1, "tpu", Data{Source: "a\nb", Pool: -1, PCA: -1}
 	c.Version = 3
 	c.Train = Train{Steps: -1, Batch: -2, Rate: nan, Decay: 7, Clip: -1, Average: 1, WeightDecay: math.Inf(1), Keep: -1}
-	c.Light = Light{Components: -1, Covariance: 3, Epsilon: math.Inf(1), Beta: Number(nan), Floor: 2, InitScale: -1, Init: 4, Outer: -1, Safe: 1}
+	c.Light = Light{Components: -1, Covariance: 3, Epsilon: math.Inf(1), Beta: Number(nan), Floor: 2, InitScale: -1, Init: 9, Outer: -1, Safe: 1}
 	err := c.Validate()
 	require.ErrorIs(t, err, ErrInvalid)
 	for _, want := range []string{
@@ -262,7 +262,7 @@ func TestValidate(t *testing.T) {
 		"train.steps: got -1", "train.batch: got -2", "train.lr: got NaN", "train.schedule: got value 7", "train.clip: got -1",
 		"train.ema: got 1", "train.weight_decay: got +Inf", "train.keep: got -1",
 		"light.components: got -1", "light.covariance: got value 3", "light.epsilon: got +Inf", "light.beta: got NaN", "light.floor: got 2",
-		"light.init_scale: got -1", "light.init: got value 4", "light.outer: got -1", "light.safe: got 1",
+		"light.init_scale: got -1", "light.init: got value 9", "light.outer: got -1", "light.safe: got 1",
 	} {
 		assert.ErrorContains(t, err, "config: "+want)
 	}

@@ -98,9 +98,10 @@ const (
 	FromTarget       Init = iota + 1 // samples of the target
 	FromSourceTarget                 // half of them samples of the source
 	Random                           // N(0, I)
+	Spread                           // samples of the target far from each other (k-means++)
 )
 
-var initWords = []string{FromTarget: "target", FromSourceTarget: "source-target", Random: "random"}
+var initWords = []string{FromTarget: "target", FromSourceTarget: "source-target", Random: "random", Spread: "kmeans++"}
 
 func (i Init) String() string               { return wordOf(initWords, int(i), "Init") }
 func (i Init) MarshalText() ([]byte, error) { return textOf(initWords, int(i)) }
