@@ -15,11 +15,15 @@ var divergenceCommand = command{
 	setup: func(f *pflag.FlagSet) func(*session, []string) error {
 		c := &divergence{}
 		c.declare(f)
+		f.StringVar(&c.gradient, "source-gradient", "", "write the gradient of the divergence by the source points at this epsilon, (n, d), to this .npy")
 		return c.do
 	},
 }
 
-type divergence struct{ problemFlags }
+type divergence struct {
+	problemFlags
+	gradient string
+}
 
 type termReport struct {
 	Value         number         `json:"value"`
@@ -67,6 +71,11 @@ func (c *divergence) do(s *session, args []string) error {
 	if err != nil {
 		return err
 	}
+	var files outputs
+	defer files.close()
+	if err := files.add("source-gradient", c.gradient); err != nil {
+		return err
+	}
 	dev, err := s.open()
 	if err != nil {
 		return err
@@ -81,12 +90,24 @@ func (c *divergence) do(s *session, args []string) error {
 	if d.Status() == solver.Canceled {
 		return s.ctx.Err()
 	}
+	if c.gradient != "" && d.Status() != solver.Diverged {
+		g, err := d.Gradient(s.ctx, dev)
+		if err != nil {
+			return err
+		}
+		if err := writeGradient(&files, g.X, clouds); err != nil {
+			return err
+		}
+		if err := files.commit(); err != nil {
+			return err
+		}
+	}
 	out := divergenceReport{Status: d.Status().String(), Seconds: number(d.Duration.Seconds()), Divergence: number(d.Value)}
 	out.Problem = problemReport{
 		N: clouds.source.N, M: clouds.target.N, D: clouds.source.D, Cost: c.cost, Epsilon: number(d.Epsilon),
-		EpsilonScale: c.scale, RhoSource: number(c.rhoSource), RhoTarget: number(c.rhoTarget),
-		DType: d.DType.String(), Device: dev.Name(),
+		EpsilonScale: c.scale, DType: d.DType.String(), Device: dev.Name(),
 	}
+	out.Problem.unbalanced(problem.Source, problem.Target)
 	out.Terms.AB, out.Terms.AA, out.Terms.BB, out.Terms.Mass = term(d.AB), term(d.AA), term(d.BB), number(d.MassTerm)
 	if err := s.print(out); err != nil {
 		return err

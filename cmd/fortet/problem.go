@@ -20,6 +20,8 @@ type problemFlags struct {
 	epsilon                      float64
 	scale                        string
 	rhoSource, rhoTarget         float64
+	penalty                      string
+	penaltySource, penaltyTarget string
 	divergence, problem          string
 	tol                          float64
 	maxIter                      int
@@ -37,8 +39,11 @@ func (p *problemFlags) declare(f *pflag.FlagSet) {
 	f.StringVar(&p.costMatrix, "cost-matrix", "", ".npy of the costs between all points, instead of --cost")
 	f.Float64Var(&p.epsilon, "epsilon", 0, "strength of the entropy, above 0")
 	f.StringVar(&p.scale, "epsilon-scale", "absolute", "unit of --epsilon: absolute, mean or std (of the cost)")
-	f.Float64Var(&p.rhoSource, "rho-source", 0, "KL penalty in place of the exact source marginal; 0 is exact")
-	f.Float64Var(&p.rhoTarget, "rho-target", 0, "KL penalty in place of the exact target marginal")
+	f.Float64Var(&p.rhoSource, "rho-source", 0, "strength of a penalty in place of the exact source marginal, in the cost's unit")
+	f.Float64Var(&p.rhoTarget, "rho-target", 0, "strength of a penalty in place of the exact target marginal")
+	f.StringVar(&p.penalty, "penalty", "kl", "what the penalties of --rho-source and --rho-target are: kl, tv (rho sum |p-a|) or l2 (rho/2 sum (p-a)^2)")
+	f.StringVar(&p.penaltySource, "penalty-source", "", "the source's, if not --penalty")
+	f.StringVar(&p.penaltyTarget, "penalty-target", "", "the target's, if not --penalty")
 	f.StringVar(&p.divergence, "divergence", "kl", "regulariser: kl")
 	f.StringVar(&p.problem, "problem", "regularised", "regularised: min <C,P> + epsilon KL(P | a x b)")
 	f.Float64Var(&p.tol, "tol", 1e-6, "L1 marginal residual to reach, relative to the mass")
@@ -85,7 +90,10 @@ func (p *problemFlags) read() (sinkhorn.Problem, clouds, error) {
 	if p.problem != "regularised" {
 		return prob, c, usagef("--problem: got %q, want regularised", p.problem)
 	}
-	prob.Epsilon, prob.RhoSource, prob.RhoTarget = p.epsilon, p.rhoSource, p.rhoTarget
+	prob.Epsilon = p.epsilon
+	if prob.Source, prob.Target, err = p.penalties(); err != nil {
+		return prob, c, err
+	}
 	if prob.Scale, err = parse("epsilon-scale", p.scale, sinkhorn.Absolute, sinkhorn.Mean, sinkhorn.Std); err != nil {
 		return prob, c, err
 	}
@@ -100,6 +108,38 @@ func (p *problemFlags) read() (sinkhorn.Problem, clouds, error) {
 		return prob, c, err
 	}
 	return prob, c, prob.Validate()
+}
+
+// penalties are those of the source and the target.
+func (p *problemFlags) penalties() (source, target sinkhorn.Penalty, err error) {
+	if p.flags.Changed("penalty") && p.rhoSource == 0 && p.rhoTarget == 0 {
+		return source, target, usagef("--penalty %s has no strength, want --rho-source, --rho-target or both", p.penalty)
+	}
+	for _, side := range []struct {
+		to       *sinkhorn.Penalty
+		name     string
+		own, rho string
+		strength float64
+	}{
+		{&source, p.penaltySource, "penalty-source", "rho-source", p.rhoSource},
+		{&target, p.penaltyTarget, "penalty-target", "rho-target", p.rhoTarget},
+	} {
+		flag, name := side.own, side.name
+		if !p.flags.Changed(flag) {
+			flag, name = "penalty", p.penalty
+		}
+		kind, err := parse(flag, name, sinkhorn.KL, sinkhorn.TV, sinkhorn.L2)
+		if err != nil {
+			return source, target, err
+		}
+		switch {
+		case side.strength > 0:
+			*side.to = sinkhorn.Penalty{Kind: kind, Rho: side.strength}
+		case flag == side.own:
+			return source, target, usagef("--%s %s has no strength, want --%s", flag, name, side.rho)
+		}
+	}
+	return source, target, nil
 }
 
 func (p *problemFlags) geometry(c *clouds) (geometry.Geometry, error) {

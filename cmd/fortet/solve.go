@@ -23,6 +23,7 @@ var solveCommand = command{
 		f.StringVar(&c.potentials, "potentials", "", "write f, g, a, b and epsilon to this .npz")
 		f.StringVar(&c.mapped, "map", "", "write the barycentric map, (n, d), to this .npy")
 		f.StringVar(&c.plan, "plan", "", "write the plan, (n, m), to this .npy")
+		f.StringVar(&c.gradient, "source-gradient", "", "write the gradient of the value by the source points at this epsilon, (n, d), to this .npy")
 		f.StringVar(&c.plot, "plot", "", "draw the plan to this .png or .svg")
 		return c.do
 	},
@@ -31,21 +32,34 @@ var solveCommand = command{
 type solve struct {
 	problemFlags
 	potentials, mapped, plan, plot string
+	gradient                       string
 	format                         plot.Format
 }
 
 // problemReport is the "problem" of a result.
 type problemReport struct {
-	N            int    `json:"n"`
-	M            int    `json:"m"`
-	D            int    `json:"d"`
-	Cost         string `json:"cost"`
-	Epsilon      number `json:"epsilon"` // absolute
-	EpsilonScale string `json:"epsilon_scale"`
-	RhoSource    number `json:"rho_source,omitempty"`
-	RhoTarget    number `json:"rho_target,omitempty"`
-	DType        string `json:"dtype"` // of the last iterations
-	Device       string `json:"device"`
+	N             int    `json:"n"`
+	M             int    `json:"m"`
+	D             int    `json:"d"`
+	Cost          string `json:"cost"`
+	Epsilon       number `json:"epsilon"` // absolute
+	EpsilonScale  string `json:"epsilon_scale"`
+	PenaltySource string `json:"penalty_source,omitempty"` // with the rho, where not exact
+	PenaltyTarget string `json:"penalty_target,omitempty"`
+	RhoSource     number `json:"rho_source,omitempty"`
+	RhoTarget     number `json:"rho_target,omitempty"`
+	DType         string `json:"dtype"` // of the last iterations
+	Device        string `json:"device"`
+}
+
+// unbalanced fills in the penalties of a problem.
+func (r *problemReport) unbalanced(source, target sinkhorn.Penalty) {
+	if !source.IsExact() {
+		r.PenaltySource, r.RhoSource = source.Kind.String(), number(source.Rho)
+	}
+	if !target.IsExact() {
+		r.PenaltyTarget, r.RhoTarget = target.Kind.String(), number(target.Rho)
+	}
 }
 
 type stageReport struct {
@@ -81,9 +95,9 @@ func describe(p *problemFlags, dev gpu.Device, r *sinkhorn.Result) problemReport
 	report := problemReport{
 		N: n, M: m, D: r.Plan.Geometry.Dim(), Cost: r.Plan.Geometry.Cost().String(),
 		Epsilon: number(r.Plan.Epsilon), EpsilonScale: p.scale,
-		RhoSource: number(p.rhoSource), RhoTarget: number(p.rhoTarget),
 		Device: dev.Name(),
 	}
+	report.unbalanced(r.Plan.Source, r.Plan.Target)
 	if len(r.Stages) > 0 {
 		report.DType = r.Stages[len(r.Stages)-1].DType.String()
 	}
@@ -119,12 +133,15 @@ func (c *solve) do(s *session, args []string) error {
 	if c.source == "" && (c.mapped != "" || c.plot != "") {
 		return usagef("--map and --plot need points: give --source and --target beside --cost-matrix")
 	}
+	if c.costMatrix != "" && c.gradient != "" {
+		return usagef("--source-gradient: a cost matrix does not say how costs change with the points; use --cost")
+	}
 	if c.format, err = plotFormat(c.plot); err != nil {
 		return err
 	}
 	var out outputs
 	defer out.close()
-	for _, f := range [][2]string{{"potentials", c.potentials}, {"map", c.mapped}, {"plan", c.plan}, {"plot", c.plot}} {
+	for _, f := range [][2]string{{"potentials", c.potentials}, {"map", c.mapped}, {"plan", c.plan}, {"source-gradient", c.gradient}, {"plot", c.plot}} {
 		if err := out.add(f[0], f[1]); err != nil {
 			return err
 		}
@@ -147,12 +164,12 @@ func (c *solve) do(s *session, args []string) error {
 		if err := c.write(s, dev, &out, r, clouds); err != nil {
 			return err
 		}
-	}
-	if err := s.ctx.Err(); err != nil {
-		return err
-	}
-	if err := out.commit(); err != nil {
-		return err
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		if err := out.commit(); err != nil {
+			return err
+		}
 	}
 	if err := s.print(report(&c.problemFlags, dev, r)); err != nil {
 		return err
@@ -178,6 +195,15 @@ func (c *solve) write(s *session, dev gpu.Device, out *outputs, r *sinkhorn.Resu
 	if err := out.write("plan", func(w io.Writer) error { return npy.Write(w, npy.New(p.Matrix(), n, m)) }); err != nil {
 		return err
 	}
+	if c.gradient != "" {
+		g, err := p.SourceGradient(s.ctx, dev)
+		if err != nil {
+			return err
+		}
+		if err := writeGradient(out, g, clouds); err != nil {
+			return err
+		}
+	}
 	if c.mapped == "" && c.plot == "" {
 		return nil
 	}
@@ -189,6 +215,13 @@ func (c *solve) write(s *session, dev gpu.Device, out *outputs, r *sinkhorn.Resu
 		return err
 	}
 	return out.write("plot", func(w io.Writer) error { return drawPlan(w, c.format, clouds, mapped) })
+}
+
+// writeGradient writes a gradient by the source points to --source-gradient.
+func writeGradient(out *outputs, g []float64, clouds clouds) error {
+	return out.write("source-gradient", func(w io.Writer) error {
+		return npy.Write(w, npy.New(g, clouds.source.N, clouds.source.D))
+	})
 }
 
 // writePotentials writes what `fortet bridge` reads.

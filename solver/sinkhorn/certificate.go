@@ -20,9 +20,14 @@ type Certificate struct {
 	Primal float64
 	// Dual is the dual value of (f, g), a lower bound of the optimum:
 	// <a, f> + <b, g> - ε (ΣP - Σa Σb), where a penalty replaces <a, f> by
-	// -ρ <a, exp(-f/ρ) - 1>.
+	//
+	//	KL  -ρ <a, exp(-f/ρ) - 1>
+	//	TV  <a, min(f, ρ)>, and f ≥ -ρ
+	//	L2  Σ a v - v²/(2ρ)   with v_i = min(f_i, ρ a_i)
 	Dual float64
-	// Gap is Primal - Dual.
+	// Gap is Primal - Dual. With penalties on both sides it is not negative but
+	// for rounding; an exact marginal that the plan misses by the residual gives
+	// it either sign.
 	Gap float64
 	// Mass is ΣP.
 	Mass float64
@@ -30,8 +35,8 @@ type Certificate struct {
 	// and b.
 	Source, Target float64
 	// Residual is the L1 residual of the optimality conditions, relative to
-	// the mass of a: of exact marginals that is Source + Target, with a
-	// penalty the marginal is compared with a exp(-f/ρ).
+	// the mass of a; see Settings.Tolerance. Of exact marginals that is
+	// Source + Target.
 	Residual float64
 }
 
@@ -56,7 +61,7 @@ func (res *Result) certify(dev gpu.Device, b *bench, tolerance float64) error {
 	copy(p.F, b.f)
 	for j, w := range p.B {
 		if w == 0 { // so that the potential extends to where there is no mass
-			if err := b.columns(image, p.F, p.Epsilon, damp(b.rho2, p.Epsilon)); err != nil {
+			if err := b.columns(image, p.F, p.Epsilon); err != nil {
 				return err
 			}
 			p.G = slices.Clone(p.G)
@@ -115,39 +120,9 @@ func (c *Certificate) values(t task, p *Plan, row, col []float64) {
 	}
 	outer := total(t.a) * total(t.b)
 	kl := (potential-c.TransportCost)/eps - c.Mass + outer
-	c.Primal = c.TransportCost + eps*kl + penalty(t.rho1, row, t.a) + penalty(t.rho2, col, t.b)
-	c.Dual = linear(t.rho1, p.F, t.a) + linear(t.rho2, p.G, t.b) - eps*(c.Mass-outer)
+	c.Primal = c.TransportCost + eps*kl + t.source.value(row, t.a) + t.target.value(col, t.b)
+	c.Dual = t.source.dual(p.F, t.a) + t.target.dual(p.G, t.b) - eps*(c.Mass-outer)
 	c.Gap = c.Primal - c.Dual
-}
-
-// penalty is ρ KL(p | q), 0 for an exact marginal.
-func penalty(rho float64, p, q []float64) float64 {
-	if math.IsInf(rho, 1) {
-		return 0
-	}
-	s := 0.0
-	for i, x := range p {
-		s += q[i] - x
-		if x > 0 {
-			s += x * math.Log(x/q[i])
-		}
-	}
-	return rho * s
-}
-
-// linear is <w, f>, or -ρ <w, exp(-f/ρ) - 1> with a penalty.
-func linear(rho float64, f, w []float64) float64 {
-	s := 0.0
-	for i, x := range w {
-		switch {
-		case x == 0:
-		case math.IsInf(rho, 1):
-			s += x * f[i]
-		default:
-			s -= rho * x * math.Expm1(-f[i]/rho)
-		}
-	}
-	return s
 }
 
 // meanCosts returns Σ_j p_ij c_ij / Σ_j p_ij of the plan of the last sweep.

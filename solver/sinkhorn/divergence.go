@@ -12,13 +12,17 @@ import (
 	"github.com/fortet/fortet/tensor"
 )
 
-// Divergence is the Sinkhorn divergence (Genevay, Peyré and Cuturi 2018; with
-// KL penalties Séjourné et al. 2019),
+// Divergence is the Sinkhorn divergence (Genevay, Peyré and Cuturi 2018; of
+// unequal masses Séjourné et al. 2019),
 //
 //	S(a, b) = OT(a, b) - OT(a, a)/2 - OT(b, b)/2 + ε/2 (m_a - m_b)²
 //
-// with the same ε in all terms and the regulariser relative to the product of
-// the marginals. It vanishes where both measures are equal.
+// with the same ε and penalty in all terms and the regulariser relative to the
+// product of the marginals. It is not negative for any penalty and any of the
+// costs between points, since it is at least ε/2 |a exp(f/ε) - b exp(g/ε)|² in
+// the norm of the kernel exp(-C/ε), f and g being the potentials of the
+// symmetric terms, and vanishes where both measures are equal. (With L2, where
+// they are equal point by point: see PenaltyKind.)
 type Divergence struct {
 	Value      float64
 	AB, AA, BB Term
@@ -34,6 +38,7 @@ type Term struct {
 	Status      solver.Status
 	Iterations  int
 	Certificate Certificate
+	Plan        Plan
 }
 
 // Status is Converged where all terms are, or else the first other one.
@@ -46,15 +51,18 @@ func (d *Divergence) Status() solver.Status {
 	return solver.Converged
 }
 
-// SolveDivergence solves the three problems of the divergence of p. A penalty
-// must be the same on both sides, since each symmetric term has only one.
+// SolveDivergence solves the three problems of the divergence of p. Both sides
+// must have the same penalty: with different ones, or one exact marginal, the
+// symmetric terms would be those of two different problems, and the difference
+// would not vanish where the measures are equal.
 func SolveDivergence(ctx context.Context, dev gpu.Device, p Problem, settings Settings) (*Divergence, error) {
 	start := time.Now()
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	if exact(p.RhoSource) != exact(p.RhoTarget) || (!exact(p.RhoSource) && p.RhoSource != p.RhoTarget) {
-		return nil, fmt.Errorf("divergence: %w: penalties rho %v and %v, want one for both sides", solver.ErrInvalid, p.RhoSource, p.RhoTarget)
+	if p.Source != p.Target && !(p.Source.IsExact() && p.Target.IsExact()) {
+		return nil, fmt.Errorf("divergence: %w: the penalties are %v of the source and %v of the target, want the same on both sides, or the divergence of equal measures would not be 0",
+			solver.ErrInvalid, p.Source, p.Target)
 	}
 	points, ok := p.Geometry.(geometry.Points)
 	if !ok {
@@ -87,13 +95,13 @@ func SolveDivergence(ctx context.Context, dev gpu.Device, p Problem, settings Se
 			return nil, err
 		}
 		d.DType = r.Stages[len(r.Stages)-1].DType
-		*part.to = Term{r.Certificate.Dual, r.Status, r.Iterations, r.Certificate}
+		*part.to = Term{r.Certificate.Dual, r.Status, r.Iterations, r.Certificate, r.Plan}
 		if r.Status == solver.Canceled || r.Status == solver.Diverged {
 			part.to.Value = math.NaN()
 			break
 		}
 	}
-	if !exact(p.RhoSource) {
+	if !p.Source.IsExact() {
 		diff := total(t.a) - total(t.b)
 		d.MassTerm = t.eps / 2 * diff * diff
 	}
@@ -120,12 +128,12 @@ func (s symmetricMap) eval(f, image []float64) (float64, error) {
 	if err := s.out.get(); err != nil {
 		return 0, err
 	}
-	d, residual := damp(s.rho1, s.eps), 0.0
+	residual := 0.0
 	for i, o := range s.out.host {
-		image[i] = (f[i] + d*o) / 2
+		image[i] = (f[i] + s.source.update(o, s.a[i], s.eps)) / 2
 		s.f[i] = f[i]
 		if s.a[i] > 0 {
-			residual += math.Abs(s.a[i]*math.Exp((f[i]-o)/s.eps) - s.wanted(s.a[i], f[i], s.rho1))
+			residual += math.Abs(s.a[i]*math.Exp((f[i]-o)/s.eps) - s.source.wanted(s.a[i], f[i], o, s.eps))
 		}
 	}
 	return 2 * residual / s.mass, nil

@@ -39,7 +39,9 @@ type goal struct {
 
 // patience is how many sweeps may pass without a new lowest residual before
 // the iteration is taken to have stalled. Accelerated residuals do not fall at
-// every step; plain ones do until rounding stops them.
+// every step; plain ones do until rounding stops them, or stay on a plateau: see
+// bench.plateaus. Then the dual must rise instead, and mixed steps that lower it
+// are taken back.
 const patience = 60
 
 // iterate runs the accelerated iteration on r.g until the goal. On return r.g
@@ -51,7 +53,9 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		mixer      = mixing.NewAnderson(s.b)
 		accepted   = math.Inf(1) // residual of the last accepted iterate
 		best       = math.Inf(1)
-		since      = 0 // sweeps since best
+		since      = 0            // sweeps since best, or highest
+		highest    = math.Inf(-1) // dual value while climbing
+		climbing   = false        // on a plateau
 		mixed      = false
 		plain      = 0 // plain steps still to take before mixing again
 		penalty    = 1
@@ -73,9 +77,9 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		if residual <= to.tolerance {
 			return solver.Converged, nil
 		}
-		if mixed && !(residual <= 2*accepted) {
+		if mixed && (!(residual <= 2*accepted) || climbing && !(s.dual >= highest)) {
 			// The mixed step was a bad one (NaN included): go on from the
-			// plain one, whose residual cannot be higher.
+			// plain one, whose residual cannot be higher, nor its dual lower.
 			copy(r.g, fallback)
 			mixer.Forget()
 			plain, penalty, mixed = penalty, min(2*penalty, 64), false
@@ -86,8 +90,16 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		}
 		if residual < best {
 			best, since = residual, 0
-		} else if since++; since > patience || since > 8 && residual <= to.floor() {
+		} else {
+			since++
+		}
+		if climbing && s.dual > highest+s.roundoff()*math.Abs(s.dual) {
+			highest, since = s.dual, 0
+		}
+		if stalled := since > patience || since > 8 && residual <= to.floor(); stalled && (climbing || !s.plateaus()) {
 			return solver.Stalled, nil
+		} else if stalled {
+			climbing, highest, since = true, s.dual, 0
 		}
 		if to.leave != nil && residual <= to.leave() {
 			return solver.Stalled, nil
@@ -97,6 +109,7 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		mixed = accelerate && plain == 0
 		if mixed {
 			mixer.Mix(r.g, r.g, image)
+			s.target.projectAll(r.g)
 			continue
 		}
 		plain = max(plain-1, 0)

@@ -20,6 +20,8 @@ type Plan struct {
 	A, B     []float64 // (n), (m) weights
 	F, G     []float64 // (n), (m) potentials, in the cost's unit
 	Epsilon  float64   // absolute
+	// Source and Target are the penalties of the problem that it solves.
+	Source, Target Penalty
 }
 
 // Validate reports what does not fit together, as in a plan read from files.
@@ -56,7 +58,7 @@ func (p Plan) Validate() error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, p.Geometry.Validate())
+	errs = append(errs, p.Source.validate("source"), p.Target.validate("target"), p.Geometry.Validate())
 	return errors.Join(errs...)
 }
 
@@ -226,5 +228,8 @@ func (p Plan) Score(ctx context.Context, dev gpu.Device, t float64, x []float64)
 
 // Reverse is the same plan from target to source.
 func (p Plan) Reverse() Plan {
-	return Plan{Geometry: p.Geometry.Transpose(), A: p.B, B: p.A, F: p.G, G: p.F, Epsilon: p.Epsilon}
+	return Plan{
+		Geometry: p.Geometry.Transpose(), A: p.B, B: p.A, F: p.G, G: p.F, Epsilon: p.Epsilon,
+		Source: p.Target, Target: p.Source,
+	}
 }

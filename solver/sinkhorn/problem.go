@@ -1,10 +1,12 @@
 // Package sinkhorn solves entropic optimal transport, which is the static
 // Schrödinger bridge, between two weighted sets of points:
 //
-//	min over P ≥ 0 of  <C, P> + ε KL(P | a⊗b) + ρ₁ KL(P1 | a) + ρ₂ KL(Pᵀ1 | b)
+//	min over P ≥ 0 of  <C, P> + ε KL(P | a⊗b) + D₁(P1 | a) + D₂(Pᵀ1 | b)
 //
-// where an infinite ρ makes the marginal exact. KL is the generalised
-// Kullback–Leibler divergence Σ p log(p/q) - p + q. The solution has the form
+// where D is what a marginal costs that is not met: infinity, or a penalty, so
+// that measures of different masses can be compared and outliers left behind
+// (see Penalty). KL is the generalised Kullback–Leibler divergence
+// Σ p log(p/q) - p + q. The solution has the form
 //
 //	P_ij = a_i b_j exp((f_i + g_j - C_ij)/ε)
 //
@@ -56,9 +58,9 @@ type Problem struct {
 	// Epsilon > 0 is the strength of the entropy, in units of Scale.
 	Epsilon float64
 	Scale   Scale
-	// RhoSource and RhoTarget are the strengths of the KL penalties that
-	// replace exact marginals, in the cost's unit. 0 or +Inf: exact.
-	RhoSource, RhoTarget float64
+	// Source and Target are the penalties of the marginals; zero values make
+	// them exact.
+	Source, Target Penalty
 }
 
 // Acceleration says how iterates are combined.
@@ -112,9 +114,15 @@ func (p Precision) String() string {
 
 // Settings say how to solve. The zero value is the documented default.
 type Settings struct {
-	// Tolerance is the L1 marginal residual, relative to the mass of A, at
-	// which to stop. 0 means 1e-6. With KL penalties the residual is that of
-	// the optimality condition P1 = a exp(-f/ρ).
+	// Tolerance is the L1 residual of the optimality conditions, relative to
+	// the mass of A, at which to stop. 0 means 1e-6. The plan's marginal is
+	// compared with
+	//
+	//	Exact  a
+	//	KL     a exp(-f/ρ)
+	//	TV     the marginal after one more update: a where |s| ≤ ρ,
+	//	       else a exp((±ρ - s)/ε), with s the softmin of the other potential
+	//	L2     max(a - f/ρ, 0)
 	Tolerance float64
 	// MaxIterations bounds the sweeps over all pairs, at every ε and in every
 	// precision together. 0 means 10000.
@@ -159,22 +167,15 @@ func (p Problem) Validate() error {
 	if p.Scale < Absolute || p.Scale > Std {
 		bad("got %v", "epsilon scale", p.Scale)
 	}
-	if !(p.RhoSource >= 0) {
-		bad("got %v, want 0 (exact) or above", "source penalty rho", p.RhoSource)
-	}
-	if !(p.RhoTarget >= 0) {
-		bad("got %v, want 0 (exact) or above", "target penalty rho", p.RhoTarget)
-	}
+	errs = append(errs, p.Source.validate("source"), p.Target.validate("target"))
 	ma, errA := mass("source weights", p.A, n)
 	mb, errB := mass("target weights", p.B, m)
 	errs = append(errs, errA, errB)
-	if errA == nil && errB == nil && exact(p.RhoSource) && exact(p.RhoTarget) && !(math.Abs(ma-mb) <= 1e-6*ma) {
+	if errA == nil && errB == nil && p.Source.IsExact() && p.Target.IsExact() && !(math.Abs(ma-mb) <= 1e-6*ma) {
 		bad("their masses are %v and %v; exact marginals need equal ones, or a penalty rho", "weights", ma, mb)
 	}
 	return errors.Join(errs...)
 }
-
-func exact(rho float64) bool { return rho == 0 || math.IsInf(rho, 1) }
 
 // mass is the total of the weights, 1 for nil.
 func mass(name string, w []float64, n int) (float64, error) {

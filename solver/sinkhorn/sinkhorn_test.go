@@ -97,7 +97,7 @@ func TestKnownUnbalanced(t *testing.T) {
 	for j := range p.B {
 		p.B[j] *= 1.3
 	}
-	p.RhoSource, p.RhoTarget = 1, 1
+	p.Source, p.Target = Penalty{KL, 1}, Penalty{KL, 1}
 	r := solve(t, p, Settings{Tolerance: 1e-11})
 	require.Equal(t, solver.Converged, r.Status)
 	nearAll(t, []float64{-.032133099, -.08757805, .365545039}, r.Plan.F, 2e-9, "f")
@@ -164,10 +164,10 @@ func clouds(seed uint64, n, m, d int, cost geometry.Cost) Problem {
 // The certificate is what its fields say of the plan, written out.
 func TestCertificateIsOfThePlan(t *testing.T) {
 	for _, cost := range []geometry.Cost{geometry.SqEuclidean, geometry.HalfSqEuclidean, geometry.Euclidean, geometry.Cosine} {
-		for _, rho := range []float64{0, .7} {
-			t.Run(fmt.Sprintf("%v/rho=%v", cost, rho), func(t *testing.T) {
+		for _, pen := range []Penalty{{}, {KL, .7}, {TV, .7}, {L2, 30}} {
+			t.Run(fmt.Sprintf("%v/%v", cost, pen), func(t *testing.T) {
 				p := clouds(3, 70, 51, 3, cost)
-				p.RhoSource, p.RhoTarget = rho, rho
+				p.Source, p.Target = pen, pen
 				p.A = make([]float64, 70)
 				for i := range p.A {
 					p.A[i] = float64(i%5) / 140 // a fifth of the weights is zero
@@ -197,16 +197,11 @@ func TestCertificateIsOfThePlan(t *testing.T) {
 				primal := cost + r.Plan.Epsilon*kl
 				for i := range row {
 					source += math.Abs(row[i] - r.Plan.A[i])
-					if rho > 0 && row[i] > 0 {
-						primal += rho * (row[i]*math.Log(row[i]/r.Plan.A[i]) - row[i] + r.Plan.A[i])
-					}
 				}
 				for j := range col {
 					target += math.Abs(col[j] - r.Plan.B[j])
-					if rho > 0 {
-						primal += rho * (col[j]*math.Log(col[j]/r.Plan.B[j]) - col[j] + r.Plan.B[j])
-					}
 				}
+				primal += amount(pen, row, r.Plan.A) + amount(pen, col, r.Plan.B)
 				got := r.Certificate
 				near(t, cost, got.TransportCost, 1e-12*(1+cost), "transport cost")
 				near(t, primal, got.Primal, 1e-11*(1+primal), "primal")
@@ -214,10 +209,11 @@ func TestCertificateIsOfThePlan(t *testing.T) {
 				near(t, source, got.Source, 1e-13, "source error")
 				near(t, target, got.Target, 1e-13, "target error")
 				near(t, got.Primal-got.Dual, got.Gap, 0, "gap")
-				if rho == 0 && !(got.Target <= 1e-6 && got.Source <= 1e-12) {
+				if pen.IsExact() && !(got.Target <= 1e-6 && got.Source <= 1e-12) {
 					t.Errorf("marginal errors %v and %v, want at most the tolerance", got.Source, got.Target)
 				}
-				if rho > 0 && !(got.Gap >= -1e-12 && got.Gap <= 1e-9) {
+				// Of TV the gap is of the order of the residual, else of its square.
+				if most := map[PenaltyKind]float64{KL: 1e-9, TV: 2e-6, L2: 1e-9}[pen.Kind]; most > 0 && !(got.Gap >= -1e-12 && got.Gap <= most) {
 					t.Errorf("gap %v, want it small and not negative", got.Gap)
 				}
 			})
@@ -451,8 +447,11 @@ func TestInvalidProblems(t *testing.T) {
 		"weights NaN":      func(p *Problem, _ *Settings) { p.A = []float64{nan, .7, .5} },
 		"weights zero":     func(p *Problem, _ *Settings) { p.A = make([]float64, 3) },
 		"masses differ":    func(p *Problem, _ *Settings) { p.A = []float64{1, 1, 1} },
-		"rho negative":     func(p *Problem, _ *Settings) { p.RhoSource = -1 },
-		"rho NaN":          func(p *Problem, _ *Settings) { p.RhoTarget = nan },
+		"rho negative":     func(p *Problem, _ *Settings) { p.Source = Penalty{KL, -1} },
+		"rho NaN":          func(p *Problem, _ *Settings) { p.Target = Penalty{L2, nan} },
+		"rho of nothing":   func(p *Problem, _ *Settings) { p.Source = Penalty{Rho: 1} },
+		"rho missing":      func(p *Problem, _ *Settings) { p.Source = Penalty{Kind: TV} },
+		"unknown penalty":  func(p *Problem, _ *Settings) { p.Target = Penalty{L2 + 1, 1} },
 		"tolerance":        func(_ *Problem, s *Settings) { s.Tolerance = -1 },
 		"iterations":       func(_ *Problem, s *Settings) { s.MaxIterations = -1 },
 		"start short":      func(_ *Problem, s *Settings) { s.Start = []float64{1} },

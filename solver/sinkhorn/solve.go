@@ -47,6 +47,7 @@ func Solve(ctx context.Context, dev gpu.Device, p Problem, settings Settings) (*
 	}
 	r := &run{settings: settings, g: make([]float64, m)}
 	copy(r.g, settings.Start)
+	t.target.projectAll(r.g)
 	res := &Result{}
 	bench, err := res.climb(ctx, dev, r, t, mean)
 	if err != nil {
@@ -54,7 +55,10 @@ func Solve(ctx context.Context, dev gpu.Device, p Problem, settings Settings) (*
 	}
 	defer bench.close()
 	res.Iterations = r.sweeps
-	res.Plan = Plan{Geometry: p.Geometry, A: t.a, B: t.b, F: make([]float64, t.n), G: r.g, Epsilon: t.eps}
+	res.Plan = Plan{
+		Geometry: p.Geometry, A: t.a, B: t.b, F: make([]float64, t.n), G: r.g, Epsilon: t.eps,
+		Source: t.source, Target: t.target,
+	}
 	if res.Status == solver.Diverged || res.Status == solver.Canceled {
 		copy(res.Plan.F, bench.f)
 		res.Duration = time.Since(start)
@@ -69,17 +73,17 @@ func Solve(ctx context.Context, dev gpu.Device, p Problem, settings Settings) (*
 
 // task fills in defaults and finds the absolute ε. mean is the mean cost.
 func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
-	t = task{geom: p.Geometry, eps: p.Epsilon, rho1: p.RhoSource, rho2: p.RhoTarget}
+	t = task{geom: p.Geometry, eps: p.Epsilon}
 	t.n, t.m = p.Geometry.Size()
 	t.a, t.b = weightsOf(p.A, t.n), weightsOf(p.B, t.m)
-	if exact(t.rho1) {
-		t.rho1 = math.Inf(1)
+	if !p.Source.IsExact() {
+		t.source = p.Source
 	}
-	if exact(t.rho2) {
-		t.rho2 = math.Inf(1)
+	if !p.Target.IsExact() {
+		t.target = p.Target
 	}
 	t.mass = total(t.a)
-	if math.IsInf(t.rho1, 1) && math.IsInf(t.rho2, 1) {
+	if t.source.IsExact() && t.target.IsExact() {
 		// Six digits were asked for; the plan wants them all.
 		c := t.mass / total(t.b)
 		for j := range t.b {
@@ -216,17 +220,21 @@ const leaveFactor = 8
 // size z is known to z times the unit roundoff, and the residual is the
 // weighted mean of the relative errors of the plan's entries.
 func (s *bench) floor(eps float64) float64 {
-	unit := 0x1p-24
-	if s.dtype == tensor.Float64 {
-		unit = 0x1p-53
-	}
 	z := 0.0
 	for _, f := range s.out.host {
 		if !math.IsInf(f, 0) {
 			z = max(z, math.Abs(f))
 		}
 	}
-	return unit * (1 + 2*z/eps)
+	return s.roundoff() * (1 + 2*z/eps)
+}
+
+// roundoff is the unit roundoff of the precision.
+func (s *bench) roundoff() float64 {
+	if s.dtype == tensor.Float64 {
+		return 0x1p-53
+	}
+	return 0x1p-24
 }
 
 // sinkhornMap is the plain map at one ε.

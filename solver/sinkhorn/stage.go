@@ -61,25 +61,25 @@ type bench struct {
 	out, colVector *vector
 	f              []float64 // (n) source potential of the last sweep
 	logaSet        bool      // loga holds log a
+	back           *back     // nil until a transposed softmin is asked for
+	dual           float64   // the dual value of the last sweep but for a constant, where it plateaus
+}
+
+// back is what softmins over the source need.
+type back struct {
+	op           geometry.Operator // belongs to the bench's
+	f, loga, out *vector
 }
 
 // task is a validated problem with its defaults filled in.
 type task struct {
-	geom       geometry.Geometry
-	n, m       int
-	a, b       []float64
-	loga, logb []float64
-	eps        float64
-	mass       float64 // of a, which residuals are relative to
-	rho1, rho2 float64 // +Inf: exact
-}
-
-// damp is the factor that a KL penalty puts on an update at eps.
-func damp(rho, eps float64) float64 {
-	if math.IsInf(rho, 1) {
-		return 1
-	}
-	return rho / (rho + eps)
+	geom           geometry.Geometry
+	n, m           int
+	a, b           []float64
+	loga, logb     []float64
+	eps            float64
+	mass           float64 // of a, which residuals are relative to
+	source, target Penalty // the zero value where exact
 }
 
 func (t task) open(dev gpu.Device, dtype tensor.DType, o geometry.Options) (*bench, error) {
@@ -106,12 +106,22 @@ func (t task) open(dev gpu.Device, dtype tensor.DType, o geometry.Options) (*ben
 }
 
 func (s *bench) close() {
-	for _, v := range []*vector{s.g, s.loga, s.logb, s.out, s.colVector} {
+	vectors := []*vector{s.g, s.loga, s.logb, s.out, s.colVector}
+	if s.back != nil {
+		vectors = append(vectors, s.back.f, s.back.loga, s.back.out)
+	}
+	for _, v := range vectors {
 		if v != nil {
 			v.Free()
 		}
 	}
 	s.op.Close()
+}
+
+// translates reports whether sweeps end with the best translation.
+func (t task) translates() bool {
+	plain := func(p Penalty) bool { return p.Kind == Exact || p.Kind == KL }
+	return !plain(t.source) || !plain(t.target)
 }
 
 // relaxation is the state of over-relaxed updates.
@@ -124,105 +134,179 @@ type relaxation struct {
 // residual of the optimality conditions of the plan of (s.f, g), relative to
 // the mass. relax may be nil.
 func (s *bench) sweep(g, image []float64, eps float64, relax *relaxation) (residual float64, err error) {
-	d1, d2 := damp(s.rho1, eps), damp(s.rho2, eps)
 	if err := s.g.set(g); err != nil {
 		return 0, err
 	}
-	loga, factor := s.task.loga, d1
-	if relax != nil && relax.omega != 1 {
-		// f = (1-ω) f_old + ω damp out enters the weights of the rows
-		// as exp(log a + (f - out)/ε).
-		loga, factor = make([]float64, s.n), relax.omega*d1
-		for i, l := range s.task.loga {
-			loga[i] = l + (1-relax.omega)*relax.f[i]/eps
-		}
+	var back []float64 // the softmin over the source, where it was computed
+	if damp, ok := s.source.damp(eps); ok {
+		err = s.onePass(damp, eps, relax)
+	} else {
+		back, err = s.twoPasses(g, eps, relax)
 	}
-	if relax != nil || !s.logaSet {
-		if err := s.loga.set(loga); err != nil {
-			return 0, err
-		}
-		s.logaSet = relax == nil
-	}
-	if err := s.op.Sweep(s.out.Tensor, s.colVector.Tensor, s.g.Tensor, s.loga.Tensor, s.logb.Tensor, factor, eps); err != nil {
+	if err != nil {
 		return 0, err
 	}
-	if err := s.out.get(); err != nil {
-		return 0, err
-	}
-	if err := s.colVector.get(); err != nil {
-		return 0, err
-	}
-	out, col := s.out.host, s.colVector.host
 	rows := 0.0
-	for i, o := range out {
-		s.f[i] = d1 * o
-		if relax != nil {
-			s.f[i] = (1-relax.omega)*relax.f[i] + relax.omega*d1*o
-			rows += math.Abs(s.a[i]*math.Exp((s.f[i]-o)/eps) - s.wanted(s.a[i], s.f[i], s.rho1))
-			relax.f[i] = s.f[i]
+	if relax != nil {
+		for i, o := range s.out.host {
+			rows += math.Abs(s.a[i]*math.Exp((s.f[i]-o)/eps) - s.source.wanted(s.a[i], s.f[i], o, eps))
 		}
+		copy(relax.f, s.f)
 	}
+	col := s.colVector.host
 	cols, lost := 0.0, false
 	for j, b := range s.b {
 		image[j] = g[j]
 		if b == 0 {
 			continue
 		}
-		cols += math.Abs(col[j] - s.wanted(b, g[j], s.rho2))
-		// A column that underflows has no logarithm; see below.
-		lost = lost || col[j] < 1e-30*b
-		image[j] = d2 * (g[j] - eps*math.Log(col[j]/b))
+		var o float64
+		if back != nil {
+			o = back[j]
+		} else {
+			o = g[j] - eps*math.Log(col[j]/b)
+			// A column that underflows has no logarithm; see below.
+			lost = lost || col[j] < 1e-30*b
+		}
+		cols += math.Abs(col[j] - s.target.wanted(b, g[j], o, eps))
+		image[j] = s.target.update(o, b, eps)
 	}
 	if lost {
-		if err := s.columns(image, s.f, eps, d2); err != nil {
+		if err := s.columns(image, s.f, eps); err != nil {
 			return 0, err
 		}
 	}
 	if relax != nil {
 		for j := range image {
-			image[j] = (1-relax.omega)*g[j] + relax.omega*image[j]
+			image[j] = s.target.project((1-relax.omega)*g[j] + relax.omega*image[j])
 		}
+	} else if s.translates() {
+		lambda := s.translation(s.f, image)
+		for j := range image {
+			image[j] = s.target.project(image[j] - lambda)
+		}
+	}
+	if s.plateaus() {
+		s.dual = s.source.dual(s.f, s.a) + s.target.dual(g, s.b) - eps*total(col)
 	}
 	return (rows + cols) / s.mass, nil
 }
 
-// wanted is the marginal that the optimality condition asks for where the
-// potential is f: w, or w exp(-f/ρ) with a penalty.
-func (task) wanted(w, f, rho float64) float64 {
-	if math.IsInf(rho, 1) {
-		return w
+// plateaus reports whether the residual may stay as it is for many sweeps while
+// the dual rises: under TV a cluster with more mass than its counterpart moves
+// by ε times the logarithm of their ratio per sweep, until it reaches ±ρ.
+func (t task) plateaus() bool { return t.source.Kind == TV || t.target.Kind == TV }
+
+// onePass computes s.f, the softmins that it comes from and the second marginal
+// in one pass over the pairs, where an update of the source is a factor.
+func (s *bench) onePass(damp, eps float64, relax *relaxation) error {
+	loga, factor := s.task.loga, damp
+	if relax != nil && relax.omega != 1 {
+		// f = (1-ω) f_old + ω damp out enters the weights of the rows
+		// as exp(log a + (f - out)/ε).
+		loga, factor = make([]float64, s.n), relax.omega*damp
+		for i, l := range s.task.loga {
+			loga[i] = l + (1-relax.omega)*relax.f[i]/eps
+		}
 	}
-	return w * math.Exp(-f/rho)
+	if relax != nil || !s.logaSet {
+		if err := s.loga.set(loga); err != nil {
+			return err
+		}
+		s.logaSet = relax == nil
+	}
+	if err := s.op.Sweep(s.out.Tensor, s.colVector.Tensor, s.g.Tensor, s.loga.Tensor, s.logb.Tensor, factor, eps); err != nil {
+		return err
+	}
+	if err := s.out.get(); err != nil {
+		return err
+	}
+	for i, o := range s.out.host {
+		s.f[i] = damp * o
+		if relax != nil {
+			s.f[i] = (1-relax.omega)*relax.f[i] + relax.omega*damp*o
+		}
+	}
+	return s.colVector.get()
 }
 
-// columns computes g = damp softmin over the source given f, without the
-// detour over marginals, which underflow where a target point is far from the
-// plan of (f, g).
-func (s *bench) columns(g, f []float64, eps, damp float64) error {
-	t, err := s.op.Transposed()
+// twoPasses is onePass for any penalty of the source. It returns the softmins
+// over the source, of which it makes the second marginal.
+func (s *bench) twoPasses(g []float64, eps float64, relax *relaxation) ([]float64, error) {
+	if err := s.op.Softmin(s.out.Tensor, s.g.Tensor, s.logb.Tensor, eps); err != nil {
+		return nil, err
+	}
+	if err := s.out.get(); err != nil {
+		return nil, err
+	}
+	for i, o := range s.out.host {
+		s.f[i] = s.source.update(o, s.a[i], eps)
+		if relax != nil {
+			s.f[i] = (1-relax.omega)*relax.f[i] + relax.omega*s.f[i]
+		}
+	}
+	back, err := s.softminOverSource(s.f, eps)
+	if err != nil {
+		return nil, err
+	}
+	for j, o := range back {
+		s.colVector.host[j] = 0
+		if s.b[j] > 0 {
+			s.colVector.host[j] = s.b[j] * math.Exp((g[j]-o)/eps)
+		}
+	}
+	return back, nil
+}
+
+// columns computes the update of g given f without the detour over marginals,
+// which underflow where a target point is far from the plan of (f, g).
+func (s *bench) columns(g, f []float64, eps float64) error {
+	back, err := s.softminOverSource(f, eps)
 	if err != nil {
 		return err
 	}
-	if err := s.loga.set(f); err != nil { // as potential
-		return err
-	}
-	s.logaSet = false
-	loga, err := newVector(s.loga.Device(), s.dtype, s.n)
-	if err != nil {
-		return err
-	}
-	defer loga.Free()
-	if err := loga.set(s.task.loga); err != nil {
-		return err
-	}
-	if err := t.Softmin(s.g.Tensor, s.loga.Tensor, loga.Tensor, eps); err != nil {
-		return err
-	}
-	if err := s.g.get(); err != nil {
-		return err
-	}
-	for j, v := range s.g.host {
-		g[j] = damp * v
+	for j, o := range back {
+		g[j] = s.target.update(o, s.b[j], eps)
 	}
 	return nil
+}
+
+// softminOverSource returns -ε log Σ_i a_i exp((f_i - c_ij)/ε): (m), valid until
+// the next call.
+func (s *bench) softminOverSource(f []float64, eps float64) ([]float64, error) {
+	if s.back == nil {
+		op, err := s.op.Transposed()
+		if err != nil {
+			return nil, err
+		}
+		s.back = &back{op: op}
+	}
+	b := s.back
+	for _, v := range []struct {
+		to  **vector
+		n   int
+		set []float64
+	}{{&b.f, s.n, nil}, {&b.out, s.m, nil}, {&b.loga, s.n, s.task.loga}} {
+		if *v.to != nil {
+			continue
+		}
+		to, err := newVector(s.g.Device(), s.dtype, v.n)
+		if err != nil {
+			return nil, err
+		}
+		if v.set != nil {
+			if err := to.set(v.set); err != nil {
+				to.Free()
+				return nil, err
+			}
+		}
+		*v.to = to
+	}
+	if err := b.f.set(f); err != nil {
+		return nil, err
+	}
+	if err := b.op.Softmin(b.out.Tensor, b.f.Tensor, b.loga.Tensor, eps); err != nil {
+		return nil, err
+	}
+	return b.out.host, b.out.get()
 }
