@@ -112,8 +112,11 @@ func (c *eval) do(s *session, args []string) error {
 	if err != nil {
 		return err
 	}
+	if shape := generated.Shape; len(shape) == 3 && shape[1] == 1 {
+		generated.Shape = []int{shape[0], shape[2]} // paths at one time
+	}
 	if len(generated.Shape) != 2 {
-		return usagef("--generated: %s has shape %s, want (n, d)", c.generated, npy.FormatShape(generated.Shape))
+		return usagef("--generated: %s has shape %s, want (n, d), or (n, 1, d) of paths at one time", c.generated, npy.FormatShape(generated.Shape))
 	}
 	reference, err := load("reference", c.reference)
 	if err != nil {

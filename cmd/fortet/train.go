@@ -34,7 +34,7 @@ var trainCommand = command{
 
 // trainKeys are the settings that have a flag of their own.
 var trainKeys = []struct{ flag, key, does string }{
-	{"source", "data.source", "data set of the source (`fortet data --help` lists them)"},
+	{"source", "data.source", "data set of the source, as fortet data --help lists them"},
 	{"target", "data.target", "data set of the target"},
 	{"pca", "data.pca", "train on so many principal components of both sets; 0: on the data as they are"},
 	{"epsilon", "light.epsilon", "the reference is a Brownian motion of variance epsilon on [0, 1]"},
