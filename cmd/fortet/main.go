@@ -56,7 +56,7 @@ type command struct {
 	setup func(*pflag.FlagSet) func(*session, []string) error
 }
 
-var commands = []command{doctorCommand, solveCommand, divergenceCommand, bridgeCommand, trainCommand, sampleCommand, evalCommand, dataCommand, plotCommand, demoCommand}
+var commands = []command{doctorCommand, solveCommand, divergenceCommand, barycenterCommand, bridgeCommand, trainCommand, sampleCommand, evalCommand, dataCommand, plotCommand, demoCommand, multimarginalCommand, discreteCommand}
 
 // session is what a command works with: the global flags, the streams, and
 // the device, which is opened when it is first asked for.
