@@ -7,7 +7,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 
 	"github.com/fortet/fortet/docs/internal/page"
 	"github.com/fortet/fortet/internal/dataset"
@@ -164,35 +166,83 @@ func (b *book) growth(r *record, file, text string) (string, error) {
 		if err != nil {
 			return nil, err
 		}
-		factors, err := r.factors()
+		rho, err := r.Get("problem.rho_source")
 		if err != nil {
 			return nil, err
 		}
-		sorted := slices.Sorted(slices.Values(factors))
-		r.Growth = &growth{sorted[0], sorted[len(sorted)/2], sorted[len(sorted)-1]}
-		if err := b.keep(r); err != nil {
+		factors, err := r.factors("f", "a", rho)
+		if err != nil {
 			return nil, err
 		}
-		fig := plot.Scatter{Title: text, Clouds: []plot.Cloud{{Label: "later cells", D: y.D, X: y.X}}}
-		const groups = 4
-		for q := range groups {
-			low, high := sorted[q*len(sorted)/groups], sorted[min((q+1)*len(sorted)/groups, len(sorted)-1)]
-			var c []float64
-			for i, g := range factors {
-				if g >= low && (g < high || q == groups-1) {
-					c = append(c, x.Row(i)...)
-				}
-			}
-			if len(c) > 0 {
-				fig.Clouds = append(fig.Clouds, plot.Cloud{Label: fmt.Sprintf("× %.2g to %.2g", low, high), D: x.D, X: c})
-			}
-		}
-		return fig, nil
+		r.Growth = growthOf(factors)
+		return byGrowth(text, x, y, factors), b.keep(r)
 	})
 }
 
-// factors are exp(-f/ρ), checked against the mass of the certificate.
-func (r *record) factors() ([]float64, error) {
+// lineages draws the points of a node of a multimarginal plan by their growth,
+// over those of the last node.
+func (b *book) lineages(r *record, node int, file, text string) (string, error) {
+	return b.drawn(r, file, text, func() (plot.Figure, error) {
+		nodes := regexp.MustCompile(`--marginal '([^']*)'`).FindAllStringSubmatch(r.Command, -1)
+		if node >= len(nodes) {
+			return nil, fmt.Errorf("%d nodes, want node %d", len(nodes), node)
+		}
+		x, err := points(nodes[node][1])
+		if err != nil {
+			return nil, err
+		}
+		last, err := points(nodes[len(nodes)-1][1])
+		if err != nil {
+			return nil, err
+		}
+		penalty := regexp.MustCompile(fmt.Sprintf(`--rho %d=(\S+)`, node)).FindStringSubmatch(r.Command)
+		if penalty == nil {
+			return nil, fmt.Errorf("its command has no --rho of node %d", node)
+		}
+		rho, err := strconv.ParseFloat(penalty[1], 64)
+		if err != nil {
+			return nil, err
+		}
+		factors, err := r.factors(fmt.Sprintf("f%d", node), fmt.Sprintf("w%d", node), rho)
+		if err != nil {
+			return nil, err
+		}
+		if r.Lineages == nil {
+			r.Lineages = map[int]*growth{}
+		}
+		r.Lineages[node] = growthOf(factors)
+		return byGrowth(text, x, last, factors), b.keep(r)
+	})
+}
+
+func growthOf(factors []float64) *growth {
+	sorted := slices.Sorted(slices.Values(factors))
+	return &growth{sorted[0], sorted[len(sorted)/2], sorted[len(sorted)-1]}
+}
+
+// byGrowth draws points in four groups of growth, over later ones.
+func byGrowth(title string, x, later dataset.Points, factors []float64) plot.Figure {
+	fig := plot.Scatter{Title: title, Clouds: []plot.Cloud{{Label: "later cells", D: later.D, X: later.X}}}
+	sorted := slices.Sorted(slices.Values(factors))
+	const groups = 4
+	for q := range groups {
+		low, high := sorted[q*len(sorted)/groups], sorted[min((q+1)*len(sorted)/groups, len(sorted)-1)]
+		var c []float64
+		for i, g := range factors {
+			if g >= low && (g < high || q == groups-1) {
+				c = append(c, x.Row(i)...)
+			}
+		}
+		if len(c) > 0 {
+			fig.Clouds = append(fig.Clouds, plot.Cloud{Label: fmt.Sprintf("× %.2g to %.2g", low, high), D: x.D, X: c})
+		}
+	}
+	return fig
+}
+
+// factors are exp(-f/ρ) of potentials and weights of these names, checked against
+// the mass of the certificate.
+func (r *record) factors(potentials, weight string, rho float64) ([]float64, error) {
 	path, err := r.Flag("potentials")
 	if err != nil {
 		return nil, err
@@ -201,15 +251,11 @@ func (r *record) factors() ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := z.Get("f")
+	f, err := z.Get(potentials)
 	if err != nil {
 		return nil, err
 	}
-	a, err := z.Get("a")
-	if err != nil {
-		return nil, err
-	}
-	rho, err := r.Get("problem.rho_source")
+	a, err := z.Get(weight)
 	if err != nil {
 		return nil, err
 	}
@@ -228,13 +274,13 @@ func (r *record) factors() ([]float64, error) {
 		source += w
 	}
 	// The factors and the plan's row masses differ by the residual at most,
-	// which is relative to the source's mass.
+	// which is relative to the mass of an exact marginal.
 	residual, err := r.Get("residual")
 	if err != nil {
 		return nil, err
 	}
-	if !(math.Abs(total-mass) <= residual*source+1e-9*mass) {
-		return nil, fmt.Errorf("growth factors add up to the mass %v, want %v within %v", total, mass, residual*source)
+	if !(math.Abs(total-mass) <= residual*max(source, mass)+1e-9*mass) {
+		return nil, fmt.Errorf("growth factors add up to the mass %v, want %v within %v", total, mass, residual*max(source, mass))
 	}
 	return factors, nil
 }

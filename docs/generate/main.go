@@ -1,6 +1,7 @@
-// Command generate makes docs/solve.md and the figures of README.md from
-// templates: it runs the commands that the page shows, keeps what they print in
-// docs/data and their pictures in docs/pictures. docs/make.sh calls it.
+// Command generate makes docs/solve.md, docs/static.md, docs/timecourse.md and
+// the figures of README.md from templates: it runs the commands that a page
+// shows, keeps what they print in docs/data and their pictures in docs/pictures.
+// docs/make.sh calls it.
 //
 // Where a command needs data that this machine lacks, its kept result is shown,
 // which carries the commit and the machine that it comes from.
@@ -14,6 +15,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -26,8 +28,18 @@ func generate(ctx context.Context, args []string, log io.Writer) error {
 	f := flag.NewFlagSet("generate", flag.ContinueOnError)
 	f.SetOutput(log)
 	root := f.String("root", ".", "folder of the project")
+	only := f.String("only", "", "make these pages, of "+strings.Join(pages, ",")+"; default: all")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	wanted := pages
+	if *only != "" {
+		wanted = strings.Split(*only, ",")
+	}
+	for _, name := range wanted {
+		if !slices.Contains(pages, name) {
+			return fmt.Errorf("-only: got %q, want some of %s", name, strings.Join(pages, ","))
+		}
 	}
 	top, err := filepath.Abs(*root)
 	if err != nil {
@@ -45,15 +57,21 @@ func generate(ctx context.Context, args []string, log io.Writer) error {
 	if err := b.open(); err != nil {
 		return err
 	}
-	solve, err := b.render("solve.md.tmpl")
-	if err != nil {
-		return err
+	for _, name := range wanted {
+		b.page = name
+		text, err := b.render(name + ".md.tmpl")
+		if err != nil {
+			return err
+		}
+		if err := page.Store(filepath.Join(top, "docs", name+".md"), text); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(wanted, pages[0]) {
+		return nil
 	}
 	figures, err := b.render("readme.md.tmpl")
 	if err != nil {
-		return err
-	}
-	if err := page.Store(filepath.Join(top, "docs", "solve.md"), solve); err != nil {
 		return err
 	}
 	readme := filepath.Join(top, "README.md")
@@ -66,6 +84,10 @@ func generate(ctx context.Context, args []string, log io.Writer) error {
 	}
 	return page.Store(readme, text)
 }
+
+// pages are those that are made from commands; the figures of README.md come with
+// the first.
+var pages = []string{"solve", "timecourse"}
 
 // render executes a template of docs/template. Executing it runs its commands.
 func (b *book) render(name string) ([]byte, error) {
@@ -99,6 +121,9 @@ func (b *book) functions() template.FuncMap {
 		"matches":      b.matches,
 		"means":        b.means,
 		"growth":       b.growth,
+		"chains":       chains,
+		"growths":      growths,
+		"lineages":     b.lineages,
 	}
 }
 

@@ -25,6 +25,7 @@ type book struct {
 	root, work string // the project; where commands run
 	log        io.Writer
 	records    map[string]*record
+	page       string // that is being made
 
 	// Machine is where this making runs.
 	Machine page.Machine
@@ -40,8 +41,11 @@ type record struct {
 	Result  map[string]any `json:"result,omitempty"`
 	Stderr  string         `json:"stderr,omitempty"`
 	Growth  *growth        `json:"growth,omitempty"`
+	// Lineages are the growths of nodes of a chain.
+	Lineages map[int]*growth `json:"lineages,omitempty"`
 
 	skipped bool
+	page    string
 }
 
 // open finds the data, the programs and the provenance.
@@ -94,7 +98,7 @@ func (b *book) execute(want int, name, command string) (*record, error) {
 			return b.skip(name, command, file)
 		}
 	}
-	r := &record{Name: name, Command: command, Machine: b.Machine}
+	r := &record{Name: name, Command: command, Machine: b.Machine, page: b.page}
 	r.Machine.Load = page.Load()
 	var stdout, stderr bytes.Buffer
 	c := exec.CommandContext(b.ctx, "bash", "-c", command)
@@ -133,7 +137,7 @@ func (b *book) skip(name, command, file string) (*record, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	r := &record{Name: name, skipped: true}
+	r := &record{Name: name, skipped: true, page: b.page}
 	if err := json.Unmarshal(data, r); err != nil {
 		return nil, fmt.Errorf("%s: %w", b.file(name), err)
 	}
@@ -149,11 +153,13 @@ func (b *book) file(name string) string { return filepath.Join(b.root, "docs", "
 
 func (b *book) keep(r *record) error { return page.Keep(b.file(r.Name), r) }
 
-// provenance says where the figures come from, machine by machine.
+// provenance says where the figures of the page come from, machine by machine.
 func (b *book) provenance() string {
 	of := map[string]page.Machine{}
 	for name, r := range b.records {
-		of[name] = r.Machine
+		if r.page == b.page {
+			of[name] = r.Machine
+		}
 	}
 	return page.Provenance(of)
 }

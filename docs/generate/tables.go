@@ -121,7 +121,7 @@ func list(head string, fields []field, v []any) (string, error) {
 }
 
 // distances is a row for each eval: the metrics beside their floors.
-func distances(v ...any) (string, error) {
+func distances(head string, v ...any) (string, error) {
 	labels, records, err := pairs(v)
 	if err != nil {
 		return "", err
@@ -150,7 +150,7 @@ func distances(v ...any) (string, error) {
 		}
 		rows = append(rows, append(row, page.Num(6, n)))
 	}
-	return page.Table([]string{"to the later cells from", "W2", "floor of W2", "W1", "floor of W1", "n of the floors"}, rows), nil
+	return page.Table([]string{head, "W2", "floor of W2", "W1", "floor of W1", "n of the floors"}, rows), nil
 }
 
 // stages is the way of one solve down the ladder.
@@ -177,4 +177,34 @@ func stages(r *record) (string, error) {
 		rows = append(rows, row)
 	}
 	return page.Table([]string{"ε", "precision", "sweeps", "residual at its end"}, rows), nil
+}
+
+// chains is a row for each multimarginal solve.
+func chains(v ...any) (string, error) {
+	return list("", []field{
+		{"status", "status", 0}, {"sweeps", "iterations", 6}, {"seconds", "seconds", 2}, {"transport cost", "transport_cost", 6},
+		{"primal", "primal", 8}, {"dual", "dual", 8}, {"gap", "gap", 2}, {"residual", "residual", 2}, {"mass", "mass", 5},
+	}, v)
+}
+
+// growths is a row for each node whose growth was drawn: label, result, node, …
+func growths(head string, v ...any) (string, error) {
+	if len(v) == 0 || len(v)%3 != 0 {
+		return "", fmt.Errorf("table: got %d arguments, want labels, results and nodes in turn", len(v))
+	}
+	var rows [][]string
+	for i := 0; i < len(v); i += 3 {
+		label, ok1 := v[i].(string)
+		r, ok2 := v[i+1].(*record)
+		node, ok3 := v[i+2].(int)
+		if !ok1 || !ok2 || !ok3 {
+			return "", fmt.Errorf("table: arguments %d to %d are no label, result and node", i, i+2)
+		}
+		g := r.Lineages[node]
+		if g == nil {
+			return "", fmt.Errorf("%s: the growth of node %d was not drawn", r.Name, node)
+		}
+		rows = append(rows, []string{label, page.Num(2, g.Least), page.Num(2, g.Median), page.Num(2, g.Most)})
+	}
+	return page.Table([]string{head, "least", "median", "most"}, rows), nil
 }
