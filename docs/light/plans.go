@@ -144,16 +144,20 @@ func (p *problem) run(l *lab, out *planResult, epsilon float64, steps, rows int)
 		return err
 	}
 	for _, method := range []run.Method{run.LightSB, run.LightSBM} {
-		rate, scale, init := .02, 1., run.Spread
+		rate, scale, init := .02, 1., run.FromTarget
 		switch {
+		case epsilon < 1: // clusters are narrow against their distances
+			init = run.Spread
 		case epsilon >= 10: // points of the target are mostly noise
 			init = run.Random
-		case method == run.LightSBM && p.d < 64:
+		}
+		if method == run.LightSBM && epsilon < 10 {
 			rate = .01
-		case method == run.LightSBM:
 			// Bridge matching moves components that have no weight by nothing: in
 			// many dimensions they must begin wide, and move fast.
-			rate, scale = .05, 3
+			if p.d >= 64 {
+				rate, scale = .05, 3
+			}
 		}
 		b, err := l.train(method, run.Config{
 			Data:  run.Data{Source: source, Target: target},

@@ -1,5 +1,5 @@
 // Package gaussian holds the bridges that have closed forms: those between two
-// normal laws N(m₀, Σ₀) and N(m₁, Σ₁). All is float64; the cost is cubic in the
+// normal laws N(m₀, Σ₀) and N(m₁, Σ₁), and of mixtures of them. All is float64; the cost is cubic in the
 // dimension d.
 //
 //   - Couple, Transport and LightSB give the static plan, the joint law of
@@ -8,6 +8,8 @@
 //     Linear: marginals, drift, score and potential at every time.
 //   - SolveBass gives the Schrödinger–Bass bridge, whose volatility is paid for
 //     as well.
+//   - SolveMixture bridges two Gaussian mixtures by bridges of their components,
+//     and FromPotentials has the exact bridge of given mixture potentials.
 //
 // # The plan
 //
