@@ -30,6 +30,9 @@ gmm TestEvaluateValues|TestGradientValues|TestFiniteDifferences|TestSampleModel|
 softmin TestDefinition|TestGradient|TestApplyParts
 proximal TestKnownInverse|TestInverse|TestOneComponent
 gmm TestEvaluate$|TestGradients$|TestSample$
+axis TestDefinition|TestTails
+fdual TestRows
+ensemble TestPotentials|TestUnbalanced
 duallse TestChain|TestTwoTeachers|TestAllTuples|TestPenalty$|TestFiniteDifferences'
 fi
 

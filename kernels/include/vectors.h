@@ -1,6 +1,6 @@
-/* proximal_vector.h - vectors of LANES of REAL, for one type at one instruction
- * level. Included by proximal_body.h; N(name) makes names unique. All functions
- * work lane by lane, except sum. */
+/* vectors.h - vectors of LANES of REAL, for one type at one instruction level: for
+ * kernels that compute lane by lane. Included by the bodies of kernels; N(name)
+ * makes names unique. All functions work lane by lane, except sum. */
 
 typedef REAL N(vec) __attribute__((vector_size(LANES * sizeof(REAL))));
 typedef REAL N(mem) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));

@@ -27,7 +27,7 @@
 #define FABS fabsf
 #endif
 
-#include "proximal_vector.h"
+#include "vectors.h"
 
 #include "proximal_coefficients.h"
 
