@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -59,7 +60,7 @@ func (c *bridge) do(s *session, args []string) error {
 	case c.times < 2:
 		return usagef("--times: got %d, want at least 2", c.times)
 	}
-	plan, clouds, err := c.read()
+	plan, variance, clouds, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -93,20 +94,44 @@ func (c *bridge) do(s *session, args []string) error {
 	if err := out.commit(); err != nil {
 		return err
 	}
-	variance, _ := plan.Geometry.Cost().BrownianVariance(plan.Epsilon)
 	return s.print(bridgeReport{c.paths, c.times, d, number(variance), s.seed, c.out, c.plot})
 }
 
-// read puts the plan together from the files.
-func (c *bridge) read() (sinkhorn.Plan, clouds, error) {
+// bridged is a plan of any of the problems that have paths.
+type bridged interface {
+	Paths(ctx context.Context, k int, times []float64, seed uint64) ([]float64, error)
+}
+
+// read puts the plan together from the files, and says the variance of its
+// reference over [0, 1].
+func (c *bridge) read() (bridged, float64, clouds, error) {
+	z, err := npy.ReadNPZFile(c.potentials)
+	if err != nil {
+		return nil, 0, clouds{}, fmt.Errorf("--potentials: %w", err)
+	}
+	other, ok, err := divergentPlan(c.potentials, z)
+	if err != nil {
+		return nil, 0, clouds{}, err
+	}
+	p, set, err := c.entropic(z)
+	if err != nil {
+		return nil, 0, set, err
+	}
+	variance, _ := p.Geometry.Cost().BrownianVariance(p.Epsilon)
+	if !ok {
+		return p, variance, set, p.Validate()
+	}
+	other.Geometry, other.A, other.B, other.F, other.G, other.Epsilon = p.Geometry, p.A, p.B, p.F, p.G, p.Epsilon
+	return other, variance, set, other.Validate()
+}
+
+// entropic is the plan that the file says if it is entropic transport's.
+func (c *bridge) entropic(z *npy.Archive) (sinkhorn.Plan, clouds, error) {
 	var (
 		p   sinkhorn.Plan
 		set clouds
+		err error
 	)
-	z, err := npy.ReadNPZFile(c.potentials)
-	if err != nil {
-		return p, set, fmt.Errorf("--potentials: %w", err)
-	}
 	for _, v := range []struct {
 		name string
 		to   *[]float64
@@ -120,14 +145,9 @@ func (c *bridge) read() (sinkhorn.Plan, clouds, error) {
 		}
 		*v.to = a.Float64s()
 	}
-	eps, err := z.Get("epsilon")
-	if err != nil {
-		return p, set, fmt.Errorf("--potentials: %s: %w", c.potentials, err)
+	if p.Epsilon, err = scalar(c.potentials, z, "epsilon"); err != nil {
+		return p, set, err
 	}
-	if eps.Len() != 1 {
-		return p, set, usagef("--potentials: %s: epsilon has %d numbers, want 1", c.potentials, eps.Len())
-	}
-	p.Epsilon = eps.Float64s()[0]
 	cost, err := c.groundCost(z)
 	if err != nil {
 		return p, set, err
@@ -149,10 +169,8 @@ func (c *bridge) read() (sinkhorn.Plan, clouds, error) {
 			return p, set, usagef("--%s: %s has %d points, but %s was solved for %d", side.flag, side.uri, side.n, c.potentials, side.want)
 		}
 	}
-	if p.Geometry, err = geometry.NewPoints(set.source.X, set.target.X, set.source.D, cost); err != nil {
-		return p, set, err
-	}
-	return p, set, p.Validate()
+	p.Geometry, err = geometry.NewPoints(set.source.X, set.target.X, set.source.D, cost)
+	return p, set, err
 }
 
 // groundCost is what the file says, or the flag, or the default.

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fortet/fortet/internal/dataset"
+	"github.com/fortet/fortet/solver/divergences"
 	"github.com/fortet/fortet/solver/geometry"
 	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor/npy"
@@ -57,8 +58,36 @@ type clouds struct {
 	source, target dataset.Points
 }
 
-// read checks the flags and reads the files that they name.
+// read checks the flags and reads the files that they name, of entropic transport.
 func (p *problemFlags) read() (sinkhorn.Problem, clouds, error) {
+	if p.problem != "regularised" {
+		return sinkhorn.Problem{}, clouds{}, usagef("--problem: got %q, want regularised", p.problem)
+	}
+	if d, _, err := p.regulariser(); err != nil || d.Family != divergences.KL {
+		return sinkhorn.Problem{}, clouds{}, usagef("--divergence: got %q, want kl", p.divergence)
+	}
+	for _, r := range []struct {
+		flag string
+		v    float64
+	}{{"rho-source", p.rhoSource}, {"rho-target", p.rhoTarget}} {
+		if !(r.v >= 0) || r.v == 0 && p.flags.Changed(r.flag) {
+			return sinkhorn.Problem{}, clouds{}, usagef("--%s: got %v, want a number above 0 (inf is exact)", r.flag, r.v)
+		}
+	}
+	source, target, err := p.penalties()
+	if err != nil {
+		return sinkhorn.Problem{}, clouds{}, err
+	}
+	prob, c, err := p.input()
+	if err != nil {
+		return prob, c, err
+	}
+	prob.Source, prob.Target = source, target
+	return prob, c, prob.Validate()
+}
+
+// input is what all problems share: the strength, the costs and the weights.
+func (p *problemFlags) input() (sinkhorn.Problem, clouds, error) {
 	var (
 		prob sinkhorn.Problem
 		c    clouds
@@ -76,24 +105,7 @@ func (p *problemFlags) read() (sinkhorn.Problem, clouds, error) {
 	if p.maxIter < 1 {
 		return prob, c, usagef("--max-iter: got %d, want at least 1", p.maxIter)
 	}
-	for _, r := range []struct {
-		flag string
-		v    float64
-	}{{"rho-source", p.rhoSource}, {"rho-target", p.rhoTarget}} {
-		if !(r.v >= 0) || r.v == 0 && p.flags.Changed(r.flag) {
-			return prob, c, usagef("--%s: got %v, want a number above 0 (inf is exact)", r.flag, r.v)
-		}
-	}
-	if p.divergence != "kl" {
-		return prob, c, usagef("--divergence: got %q, want kl", p.divergence)
-	}
-	if p.problem != "regularised" {
-		return prob, c, usagef("--problem: got %q, want regularised", p.problem)
-	}
 	prob.Epsilon = p.epsilon
-	if prob.Source, prob.Target, err = p.penalties(); err != nil {
-		return prob, c, err
-	}
 	if prob.Scale, err = parse("epsilon-scale", p.scale, sinkhorn.Absolute, sinkhorn.Mean, sinkhorn.Std); err != nil {
 		return prob, c, err
 	}
@@ -104,10 +116,8 @@ func (p *problemFlags) read() (sinkhorn.Problem, clouds, error) {
 	if prob.A, err = readWeights("source-weights", p.sourceWeights, n); err != nil {
 		return prob, c, err
 	}
-	if prob.B, err = readWeights("target-weights", p.targetWeights, m); err != nil {
-		return prob, c, err
-	}
-	return prob, c, prob.Validate()
+	prob.B, err = readWeights("target-weights", p.targetWeights, m)
+	return prob, c, err
 }
 
 // penalties are those of the source and the target.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 
 	"github.com/spf13/pflag"
@@ -8,6 +9,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/internal/plot"
 	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/solver/divergences"
 	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor/npy"
 )
@@ -20,7 +22,9 @@ var solveCommand = command{
 	setup: func(f *pflag.FlagSet) func(*session, []string) error {
 		c := &solve{}
 		c.declare(f)
-		f.StringVar(&c.potentials, "potentials", "", "write f, g, a, b and epsilon to this .npz")
+		f.Lookup("epsilon").Usage = "strength of the divergence, or of gibbs the temperature of the reference, above 0"
+		f.Lookup("divergence").Usage, f.Lookup("problem").Usage = divergenceUsage, problemUsage
+		f.StringVar(&c.potentials, "potentials", "", "write f, g, a, b, epsilon and which problem they solve to this .npz")
 		f.StringVar(&c.mapped, "map", "", "write the barycentric map, (n, d), to this .npy")
 		f.StringVar(&c.plan, "plan", "", "write the plan, (n, m), to this .npy")
 		f.StringVar(&c.gradient, "source-gradient", "", "write the gradient of the value by the source points at this epsilon, (n, d), to this .npy")
@@ -44,6 +48,9 @@ type problemReport struct {
 	Cost          string `json:"cost"`
 	Epsilon       number `json:"epsilon"` // absolute
 	EpsilonScale  string `json:"epsilon_scale"`
+	Divergence    string `json:"divergence,omitempty"`
+	Smoothing     number `json:"smoothing,omitempty"` // of a total variation too large to be solved exactly
+	Kind          string `json:"kind,omitempty"`
 	PenaltySource string `json:"penalty_source,omitempty"` // with the rho, where not exact
 	PenaltyTarget string `json:"penalty_target,omitempty"`
 	RhoSource     number `json:"rho_source,omitempty"`
@@ -95,6 +102,7 @@ func describe(p *problemFlags, dev gpu.Device, r *sinkhorn.Result) problemReport
 	report := problemReport{
 		N: n, M: m, D: r.Plan.Geometry.Dim(), Cost: r.Plan.Geometry.Cost().String(),
 		Epsilon: number(r.Plan.Epsilon), EpsilonScale: p.scale,
+		Divergence: divergenceWord(divergences.Divergence{}), Kind: divergences.Regularised.String(),
 		Device: dev.Name(),
 	}
 	report.unbalanced(r.Plan.Source, r.Plan.Target)
@@ -118,23 +126,79 @@ func report(p *problemFlags, dev gpu.Device, r *sinkhorn.Result) solveReport {
 	return out
 }
 
+// solution is how one of the problems ended: what is printed, and what is written
+// if it is asked for.
+type solution struct {
+	status   solver.Status
+	residual float64
+	report   solveReport
+	archive  func() *npy.Archive
+	matrix   func() []float64                         // (n, m)
+	mapped   func(context.Context) ([]float64, error) // (n, d)
+	gradient func(context.Context) ([]float64, error) // (n, d); nil where there is none
+}
+
+type tracer = func(sinkhorn.Iteration)
+
+// work solves a problem that was read and found valid.
+type work func(gpu.Device, tracer) (*solution, error)
+
+// entropic reads a problem of entropic transport, and says how to solve it.
+func (c *solve) entropic(s *session) (work, clouds, error) {
+	settings, err := c.settings(s)
+	if err != nil {
+		return nil, clouds{}, err
+	}
+	problem, sets, err := c.read()
+	if err != nil {
+		return nil, sets, err
+	}
+	if c.costMatrix != "" && c.gradient != "" {
+		return nil, sets, usagef("--source-gradient: a cost matrix does not say how costs change with the points; use --cost")
+	}
+	return func(dev gpu.Device, trace tracer) (*solution, error) {
+		settings.Trace = trace
+		r, err := sinkhorn.Solve(s.ctx, dev, problem, settings)
+		if err != nil {
+			return nil, err
+		}
+		p := r.Plan
+		return &solution{
+			status: r.Status, residual: r.Certificate.Residual, report: report(&c.problemFlags, dev, r),
+			archive: func() *npy.Archive {
+				return potentialArchive(p.F, p.G, p.A, p.B, p.Epsilon, p.Geometry.Cost(), divergences.Divergence{}, divergences.Regularised)
+			},
+			matrix: p.Matrix,
+			mapped: func(ctx context.Context) ([]float64, error) {
+				return p.Transport(ctx, dev, sets.target.X, sets.target.D)
+			},
+			gradient: func(ctx context.Context) ([]float64, error) { return p.SourceGradient(ctx, dev) },
+		}, nil
+	}, sets, nil
+}
+
 func (c *solve) do(s *session, args []string) error {
 	if len(args) > 0 {
 		return usagef("solve: unexpected argument %q", args[0])
 	}
-	settings, err := c.settings(s)
+	d, kind, err := c.regulariser()
 	if err != nil {
 		return err
 	}
-	problem, clouds, err := c.read()
+	var (
+		run  work
+		sets clouds
+	)
+	if d.Family == divergences.KL && kind == divergences.Regularised {
+		run, sets, err = c.entropic(s)
+	} else {
+		run, sets, err = c.divergent(s, d, kind)
+	}
 	if err != nil {
 		return err
 	}
 	if c.source == "" && (c.mapped != "" || c.plot != "") {
 		return usagef("--map and --plot need points: give --source and --target beside --cost-matrix")
-	}
-	if c.costMatrix != "" && c.gradient != "" {
-		return usagef("--source-gradient: a cost matrix does not say how costs change with the points; use --cost")
 	}
 	if c.format, err = plotFormat(c.plot); err != nil {
 		return err
@@ -151,17 +215,16 @@ func (c *solve) do(s *session, args []string) error {
 		return err
 	}
 	bar := s.progress("solve")
-	settings.Trace = trace(bar, c.tol)
-	r, err := sinkhorn.Solve(s.ctx, dev, problem, settings)
+	r, err := run(dev, trace(bar, c.tol))
 	bar.finish()
 	if err != nil {
 		return err
 	}
-	if r.Status == solver.Canceled {
+	if r.status == solver.Canceled {
 		return s.ctx.Err()
 	}
-	if r.Status != solver.Diverged {
-		if err := c.write(s, dev, &out, r, clouds); err != nil {
+	if r.status != solver.Diverged {
+		if err := c.write(s.ctx, &out, r, sets); err != nil {
 			return err
 		}
 		if err := s.ctx.Err(); err != nil {
@@ -171,10 +234,10 @@ func (c *solve) do(s *session, args []string) error {
 			return err
 		}
 	}
-	if err := s.print(report(&c.problemFlags, dev, r)); err != nil {
+	if err := s.print(r.report); err != nil {
 		return err
 	}
-	return notConverged(r.Status, r.Certificate.Residual, c.tol)
+	return notConverged(r.status, r.residual, c.tol)
 }
 
 // notConverged turns a status into the exit code's error.
@@ -185,36 +248,36 @@ func notConverged(status solver.Status, residual, tol float64) error {
 	return &statusError{status, residual, tol}
 }
 
-func (c *solve) write(s *session, dev gpu.Device, out *outputs, r *sinkhorn.Result, clouds clouds) error {
-	p := r.Plan
-	n, m := p.Geometry.Size()
-	err := out.write("potentials", func(w io.Writer) error { return writePotentials(w, p) })
+func (c *solve) write(ctx context.Context, out *outputs, r *solution, sets clouds) error {
+	// Potentials are what `fortet bridge` reads.
+	err := out.write("potentials", func(w io.Writer) error { return npy.WriteNPZ(w, r.archive(), npy.Stored) })
 	if err != nil {
 		return err
 	}
-	if err := out.write("plan", func(w io.Writer) error { return npy.Write(w, npy.New(p.Matrix(), n, m)) }); err != nil {
+	n, m := r.report.Problem.N, r.report.Problem.M
+	if err := out.write("plan", func(w io.Writer) error { return npy.Write(w, npy.New(r.matrix(), n, m)) }); err != nil {
 		return err
 	}
 	if c.gradient != "" {
-		g, err := p.SourceGradient(s.ctx, dev)
+		g, err := r.gradient(ctx)
 		if err != nil {
 			return err
 		}
-		if err := writeGradient(out, g, clouds); err != nil {
+		if err := writeGradient(out, g, sets); err != nil {
 			return err
 		}
 	}
 	if c.mapped == "" && c.plot == "" {
 		return nil
 	}
-	mapped, err := p.Transport(s.ctx, dev, clouds.target.X, clouds.target.D)
+	mapped, err := r.mapped(ctx)
 	if err != nil {
 		return err
 	}
-	if err := out.write("map", func(w io.Writer) error { return npy.Write(w, npy.New(mapped, n, clouds.target.D)) }); err != nil {
+	if err := out.write("map", func(w io.Writer) error { return npy.Write(w, npy.New(mapped, n, sets.target.D)) }); err != nil {
 		return err
 	}
-	return out.write("plot", func(w io.Writer) error { return drawPlan(w, c.format, clouds, mapped) })
+	return out.write("plot", func(w io.Writer) error { return drawPlan(w, c.format, sets, mapped) })
 }
 
 // writeGradient writes a gradient by the source points to --source-gradient.
@@ -222,16 +285,4 @@ func writeGradient(out *outputs, g []float64, clouds clouds) error {
 	return out.write("source-gradient", func(w io.Writer) error {
 		return npy.Write(w, npy.New(g, clouds.source.N, clouds.source.D))
 	})
-}
-
-// writePotentials writes what `fortet bridge` reads.
-func writePotentials(w io.Writer, p sinkhorn.Plan) error {
-	var z npy.Archive
-	z.Set("f", npy.New(p.F, len(p.F)))
-	z.Set("g", npy.New(p.G, len(p.G)))
-	z.Set("a", npy.New(p.A, len(p.A)))
-	z.Set("b", npy.New(p.B, len(p.B)))
-	z.Set("epsilon", npy.Scalar(p.Epsilon))
-	z.Set("cost", npy.Scalar(int64(p.Geometry.Cost())))
-	return npy.WriteNPZ(w, &z, npy.Stored)
 }

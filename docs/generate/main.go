@@ -87,7 +87,7 @@ func generate(ctx context.Context, args []string, log io.Writer) error {
 
 // pages are those that are made from commands; the figures of README.md come with
 // the first.
-var pages = []string{"solve", "timecourse"}
+var pages = []string{"solve", "static", "timecourse"}
 
 // render executes a template of docs/template. Executing it runs its commands.
 func (b *book) render(name string) ([]byte, error) {
@@ -123,6 +123,7 @@ func (b *book) functions() template.FuncMap {
 		"growth":       b.growth,
 		"chains":       chains,
 		"growths":      growths,
+		"laws":         laws,
 		"lineages":     b.lineages,
 	}
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/fortet/fortet/docs/internal/page"
+	"github.com/fortet/fortet/tensor/npy"
 )
 
 // show is a command as a block of the page.
@@ -207,4 +209,37 @@ func growths(head string, v ...any) (string, error) {
 		rows = append(rows, []string{label, page.Num(2, g.Least), page.Num(2, g.Median), page.Num(2, g.Most)})
 	}
 	return page.Table([]string{head, "least", "median", "most"}, rows), nil
+}
+
+// laws is a row for each step of a discrete bridge: the law of the states there.
+func laws(r *record) (string, error) {
+	path, err := r.Flag("out")
+	if err != nil {
+		return "", err
+	}
+	z, err := npy.ReadNPZFile(path)
+	if err != nil {
+		return "", err
+	}
+	a, err := z.Get("marginals")
+	if err != nil {
+		return "", err
+	}
+	if len(a.Shape) != 2 {
+		return "", fmt.Errorf("%s: marginals of shape %s, want (steps + 1, states)", path, npy.FormatShape(a.Shape))
+	}
+	states, p := a.Shape[1], a.Float64s()
+	head := []string{"step"}
+	for i := range states {
+		head = append(head, strconv.Itoa(i))
+	}
+	var rows [][]string
+	for t := range a.Shape[0] {
+		row := []string{strconv.Itoa(t)}
+		for _, v := range p[t*states : (t+1)*states] {
+			row = append(row, strconv.FormatFloat(v, 'f', 2, 64))
+		}
+		rows = append(rows, row)
+	}
+	return page.Table(head, rows), nil
 }

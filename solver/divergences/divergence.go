@@ -35,7 +35,7 @@ func (f Family) String() string {
 // Divergence is an f-divergence. The zero value is KL.
 type Divergence struct {
 	Family Family
-	Alpha  float64 // a of Alpha; 1 is KL and 0 is ReverseKL, their limits
+	Alpha  float64 // a of Alpha; 1 is KL and 0 is ReverseKL, their limits, and what is nearer to these than 1e-7 is refused
 	// Delta > 0 smooths total variation: f = |x-1|/2 + Delta (x-1)²/2, whose ψ
 	// is the Moreau envelope of max(y, -½) on y ≤ ½ and has a continuous ψ':
 	//
@@ -62,6 +62,8 @@ func (d Divergence) Validate() error {
 		return fmt.Errorf("divergence: %w: got %v", solver.ErrInvalid, d.Family)
 	case d.Family == Alpha && (math.IsNaN(d.Alpha) || math.IsInf(d.Alpha, 0)):
 		return fmt.Errorf("divergence: alpha: %w: got %v, want a finite number", solver.ErrInvalid, d.Alpha)
+	case d.Family == Alpha && tooNear(d.Alpha, 0), d.Family == Alpha && tooNear(d.Alpha, 1):
+		return fmt.Errorf("divergence: alpha: %w: got %v, near which f cancels, want %v itself or what is %v away", solver.ErrInvalid, d.Alpha, math.Round(d.Alpha), nearest)
 	case d.Family == TotalVariation && (!(d.Delta >= 0) || math.IsInf(d.Delta, 1)):
 		return fmt.Errorf("divergence: delta: %w: got %v, want 0 (exact) or above", solver.ErrInvalid, d.Delta)
 	case d.Family != TotalVariation && d.Delta != 0:
@@ -69,6 +71,12 @@ func (d Divergence) Validate() error {
 	}
 	return nil
 }
+
+// nearest is how near to 0 and 1 an alpha may be: f there loses 1e-16/|a| or
+// 1e-16/|a-1|, by which the values of a certificate would be wrong.
+const nearest = 1e-7
+
+func tooNear(a, limit float64) bool { return a != limit && math.Abs(a-limit) < nearest }
 
 // law is the form in which kernels know a divergence: scale times one of theirs,
 // ψ'(y) = φ(z) with z = 2 half + rate y. z is linear in y, and of a family whose

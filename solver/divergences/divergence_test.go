@@ -188,7 +188,7 @@ func TestEndsOfDomains(t *testing.T) {
 func TestInvalidDivergences(t *testing.T) {
 	for _, d := range []Divergence{
 		{Family: -1}, {Family: TotalVariation + 1},
-		{Family: Alpha, Alpha: math.NaN()}, {Family: Alpha, Alpha: math.Inf(1)},
+		{Family: Alpha, Alpha: math.NaN()}, {Family: Alpha, Alpha: math.Inf(1)}, {Family: Alpha, Alpha: 1e-300}, {Family: Alpha, Alpha: -1e-8}, {Family: Alpha, Alpha: 1 - 1e-9},
 		{Family: TotalVariation, Delta: -1}, {Family: TotalVariation, Delta: math.NaN()}, {Family: KL, Delta: 0.1},
 	} {
 		require.ErrorIs(t, d.Validate(), solver.ErrInvalid, "%+v", d)

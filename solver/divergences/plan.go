@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/fortet/fortet/internal/parallel"
+	"github.com/fortet/fortet/kernels/fdual"
 	"github.com/fortet/fortet/kernels/philox"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/draw"
@@ -120,9 +121,12 @@ func (p Plan) rows() func(i int, out []float64) {
 				continue
 			}
 			z := own[i] + other[j]
-			if p.Kind == Regularised {
+			switch {
+			case p.Kind == Regularised:
 				z -= l.rate * c / p.Epsilon
-			} else {
+			case l.kind == fdual.Exp: // R may underflow where P does not
+				z -= c/p.Epsilon + p.LogZ
+			default:
 				w *= math.Exp(-c/p.Epsilon - p.LogZ)
 			}
 			if w > 0 {
