@@ -58,6 +58,7 @@ percentage how much of it was reached. A row whose answer is wrong fails the run
 `)
 	solverTables(&b, rows["solvers"], picture)
 	lightTables(&b, rows["light"])
+	staticTables(&b, rows["static"])
 	kernelTable(&b, rows["kernels"])
 	return b.String()
 }

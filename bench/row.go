@@ -35,6 +35,9 @@ const (
 	TimeLimit Status = "time limit" // the time is a lower bound, Residual what was reached
 	Stalled   Status = "stalled"    // ended above the tolerance; Residual is what was reached
 	Wrong     Status = "wrong"
+
+	// OutOfMemory: there is no answer, and the time is that until it was said.
+	OutOfMemory Status = "out of memory"
 )
 
 // Row is one measurement.
@@ -62,9 +65,11 @@ type Row struct {
 type Work struct {
 	N         int     `json:"n,omitempty"`
 	M         int     `json:"m,omitempty"`
-	D         int     `json:"d,omitempty"`       // 0: a cost matrix
-	K         int     `json:"k,omitempty"`       // components of a mixture, for batches of N rows
-	Epsilon   float64 `json:"epsilon,omitempty"` // in units of the mean cost
+	D         int     `json:"d,omitempty"`         // 0: a cost matrix
+	K         int     `json:"k,omitempty"`         // components of a mixture, for batches of N rows
+	Marginals int     `json:"marginals,omitempty"` // of a chain, each of N points
+	Problems  int     `json:"problems,omitempty"`  // of N by M points each
+	Epsilon   float64 `json:"epsilon,omitempty"`   // in units of the mean cost
 	Precision string  `json:"precision,omitempty"`
 	Workers   int     `json:"workers,omitempty"`
 	Settings  string  `json:"settings,omitempty"`
@@ -158,11 +163,11 @@ func (r Row) Validate() error {
 		}
 	}
 	want(r.Suite != "" && r.Name != "" && r.Engine != "", "suite, name or engine is missing")
-	want(slices.Contains([]Status{OK, TimeLimit, Stalled, Wrong}, r.Status), fmt.Sprintf("status %q", r.Status))
+	want(slices.Contains([]Status{OK, TimeLimit, Stalled, Wrong, OutOfMemory}, r.Status), fmt.Sprintf("status %q", r.Status))
 	want(r.Commit != "" && !r.Date.IsZero(), "commit or date is missing")
 	want(r.Device != "" && r.Processor != "" && r.Go != "", "device, processor or Go version is missing")
 	want(r.Seconds.Repetitions > 0 && r.Seconds.Minimum > 0 && r.Seconds.Median >= r.Seconds.Minimum && r.Seconds.Spread >= 0, fmt.Sprintf("times %+v", r.Seconds))
-	want(r.Status == Wrong || r.Residual != nil || r.Error != nil || r.Name == startup, "neither residual nor error: nothing was checked")
+	want(r.Status == Wrong || r.Status == OutOfMemory || r.Residual != nil || r.Error != nil || r.Name == startup, "neither residual nor error: nothing was checked")
 	want(r.Status != OK || r.Residual == nil || *r.Residual <= r.Tolerance, "ok, but above its tolerance")
 	want(r.Status != OK || r.Error == nil || *r.Error <= r.Budget, "ok, but above its error budget")
 	if l := r.Limit; l != nil {

@@ -2,7 +2,7 @@
 # run.sh - runs the suites, with the peers that make peers has installed, and
 # writes bench/results/<suite>.jsonl and docs/benchmarks.md from them.
 #
-#   bench/run.sh [--suites kernels,solvers,light] [--peers pot,ott-jax,pytorch|none]
+#   bench/run.sh [--suites kernels,solvers,light,static] [--peers pot,ott-jax,pytorch|none]
 #                [--limit 10m] [--device cpu|cuda] [--quick]
 #
 # --limit is the longest that one run of a peer may take. --quick runs small

@@ -31,7 +31,7 @@ type Suite struct {
 
 // Suites are all suites.
 func Suites() []Suite {
-	return []Suite{{"kernels", kernels}, {"solvers", solvers}, {"light", light}}
+	return []Suite{{"kernels", kernels}, {"solvers", solvers}, {"light", light}, {"static", static}}
 }
 
 // Session is one run of a suite.
@@ -105,6 +105,12 @@ func (w Work) String() string {
 		text = fmt.Sprintf("%d rows d=%d K=%d ", w.N, w.D, w.K)
 	case w.N > 0:
 		text = fmt.Sprintf("%d×%d ", w.N, w.M)
+		if w.Marginals > 0 {
+			text = fmt.Sprintf("%d marginals of %d ", w.Marginals, w.N)
+		}
+		if w.Problems > 0 {
+			text = fmt.Sprintf("%d problems of ", w.Problems) + text
+		}
 		switch {
 		case w.D > 0:
 			text += fmt.Sprintf("d=%d ", w.D)

@@ -1,7 +1,7 @@
 // Command runner runs the suites of package bench and writes their rows and
 // the page that shows them. bench/run.sh calls it.
 //
-//	runner [-suites kernels,solvers,light] [-device cpu] [-quick] [-peers a,b|none] [-limit 10m] [-root .] [-results DIR]
+//	runner [-suites kernels,solvers,light,static] [-device cpu] [-quick] [-peers a,b|none] [-limit 10m] [-root .] [-results DIR]
 //	runner -report
 //
 // Exit codes: 0 done, 1 failed or an answer was wrong, 2 wrong usage.
