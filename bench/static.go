@@ -15,7 +15,6 @@ import (
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
 	"github.com/fortet/fortet/solver/multimarginal"
-	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor"
 	"github.com/fortet/fortet/tensor/npy"
 )
@@ -142,9 +141,9 @@ func (s *Session) chainWork(ctx context.Context, dev gpu.Device, c *chain, inner
 // turns times the softmins of all edges, and sweeps, taking turns; last is the
 // last of the solves that the sweeps belong to.
 func (s *Session) turns(ctx context.Context, dev gpu.Device, c *chain, inner bool, w *edgeWork) (softmins, sweeps []float64, last *multimarginal.Result, err error) {
-	precision, atLeast := sinkhorn.Double, 5*time.Second
+	precision, atLeast := solver.Double, 5*time.Second
 	if w.dtype == tensor.Float32 {
-		precision = sinkhorn.Single
+		precision = solver.Single
 	}
 	if s.Quick {
 		atLeast = 0

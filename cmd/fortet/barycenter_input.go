@@ -290,12 +290,12 @@ func (in *cloudInput) write(out *outputs, found, lambdas [][]float64) error {
 }
 
 // precision is that of --dtype.
-func precision(dtype string) sinkhorn.Precision {
+func precision(dtype string) solver.Precision {
 	switch dtype {
 	case "f32":
-		return sinkhorn.Single
+		return solver.Single
 	case "f64":
-		return sinkhorn.Double
+		return solver.Double
 	}
-	return sinkhorn.Ladder
+	return solver.Ladder
 }

@@ -217,9 +217,9 @@ func (c *multimarginalRun) settings(s *session) (multimarginal.Settings, error) 
 	}
 	switch s.dtype {
 	case "f32":
-		set.Precision = sinkhorn.Single
+		set.Precision = solver.Single
 	case "f64":
-		set.Precision = sinkhorn.Double
+		set.Precision = solver.Double
 	}
 	return set, nil
 }

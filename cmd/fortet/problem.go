@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fortet/fortet/internal/dataset"
+	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/divergences"
 	"github.com/fortet/fortet/solver/geometry"
 	"github.com/fortet/fortet/solver/sinkhorn"
@@ -195,9 +196,9 @@ func (p *problemFlags) settings(s *session) (sinkhorn.Settings, error) {
 	}
 	switch s.dtype {
 	case "f32":
-		set.Precision = sinkhorn.Single
+		set.Precision = solver.Single
 	case "f64":
-		set.Precision = sinkhorn.Double
+		set.Precision = solver.Double
 	}
 	return set, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/exact"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/sinkhorn"
 )
 
@@ -150,7 +151,7 @@ func TestConditionsAndCertificate(t *testing.T) {
 			c.f(&p)
 			r := converged(t, p, 1e-11)
 			n := 6
-			nu := weightsOf(p.Reference, n)
+			nu := measure.Weights(p.Reference, n)
 			var primal, dual, transport float64
 			mean := make([]float64, n)
 			for k, m := range p.Measures {
@@ -172,7 +173,7 @@ func TestConditionsAndCertificate(t *testing.T) {
 						}
 					}
 				}
-				entropy := p.Epsilon * (mass - total(m.Weights)*total(nu))
+				entropy := p.Epsilon * (mass - measure.Mass(m.Weights)*measure.Mass(nu))
 				primal -= l * entropy
 				dual -= l * entropy
 				for i, a := range m.Weights {
@@ -208,7 +209,7 @@ func TestConditionsAndCertificate(t *testing.T) {
 					}
 				}
 				nearAll(t, r.Weights, q, 1e-10, "marginal of the symmetric plan")
-				entropy := p.Epsilon / 2 * (total(q) - total(nu)*total(nu))
+				entropy := p.Epsilon / 2 * (measure.Mass(q) - measure.Mass(nu)*measure.Mass(nu))
 				primal += entropy
 				dual += entropy
 				near(t, distance(q, r.Weights), r.Certificate.SymmetricError, 1e-13, "symmetric error")
@@ -219,9 +220,9 @@ func TestConditionsAndCertificate(t *testing.T) {
 			near(t, primal, r.Certificate.Primal, 1e-12, "primal")
 			near(t, dual, r.Certificate.Dual, 1e-12, "dual")
 			near(t, 0, r.Certificate.Gap, 1e-9, "gap")
-			near(t, total(r.Weights), r.Certificate.Mass, 1e-14, "mass")
+			near(t, measure.Mass(r.Weights), r.Certificate.Mass, 1e-14, "mass")
 			if p.Rho == 0 {
-				near(t, total(p.Measures[0].Weights), total(r.Weights), 1e-13, "mass of the barycentre")
+				near(t, measure.Mass(p.Measures[0].Weights), measure.Mass(r.Weights), 1e-13, "mass of the barycentre")
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor"
 )
@@ -67,7 +68,7 @@ func (res *Result) certify(b *bench, p Problem, z []float64, tolerance float64) 
 	for k := range c.MarginalError {
 		c.MarginalError[k] = math.NaN()
 	}
-	nu := total(b.nu)
+	nu := measure.Mass(b.nu)
 	for k, a := range b.arms {
 		g := b.place(z, k)
 		for i, v := range off {
@@ -109,12 +110,12 @@ func (res *Result) certify(b *bench, p Problem, z []float64, tolerance float64) 
 				primal += w * g[i]
 			}
 		}
-		entropy := b.eps * (mass - total(a.a)*nu)
+		entropy := b.eps * (mass - measure.Mass(a.a)*nu)
 		c.Primal += a.lambda * (primal - entropy)
 		c.Dual += a.lambda * (dual - entropy)
 	}
 	if b.debiased {
-		entropy := b.eps / 2 * (total(q) - nu*nu)
+		entropy := b.eps / 2 * (measure.Mass(q) - nu*nu)
 		c.Primal += entropy
 		c.Dual += entropy
 		for i, w := range q {
@@ -125,7 +126,7 @@ func (res *Result) certify(b *bench, p Problem, z []float64, tolerance float64) 
 		c.SymmetricError = distance(q, res.Weights)
 	}
 	c.Gap = c.Primal - c.Dual
-	c.Mass = total(res.Weights)
+	c.Mass = measure.Mass(res.Weights)
 	c.Residual = c.SymmetricError / c.Mass
 	for _, a := range b.arms {
 		e := distance(a.mass, res.Weights)
@@ -154,7 +155,7 @@ func (b *bench) normalise(d []float64) {
 	for _, l := range logq {
 		sum += math.Exp(l - most)
 	}
-	shift := math.Log(total(b.leaves[0].a)/sum) - most
+	shift := math.Log(measure.Mass(b.leaves[0].a)/sum) - most
 	for i, l := range logq {
 		d[i] += b.eps * shift / 2
 		b.selfMass[i] = math.Exp(l + shift)

@@ -12,6 +12,7 @@ import (
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/draw"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/mixing"
 	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor"
@@ -157,7 +158,7 @@ func (p FreeProblem) mover(ctx context.Context, dev gpu.Device, settings FreeSet
 	if p.Ground == geometry.HalfSqEuclidean {
 		m.factor = 0.5
 	}
-	m.lambda = weightsOf(p.Lambda, len(p.Measures))
+	m.lambda = measure.Weights(p.Lambda, len(p.Measures))
 	scaleTo(m.lambda, 1)
 	first := 0
 	means := make([][]float64, len(p.Measures))
@@ -165,9 +166,9 @@ func (p FreeProblem) mover(ctx context.Context, dev gpu.Device, settings FreeSet
 	square := 0.0
 	for k, c := range p.Measures {
 		n := len(c.X) / p.D
-		m.a = append(m.a, weightsOf(c.Weights, n))
+		m.a = append(m.a, measure.Weights(c.Weights, n))
 		if k == 0 {
-			m.mass = total(m.a[0])
+			m.mass = measure.Mass(m.a[0])
 		}
 		scaleTo(m.a[k], m.mass)
 		if m.lambda[k] > m.lambda[first] {
@@ -188,7 +189,7 @@ func (p FreeProblem) mover(ctx context.Context, dev gpu.Device, settings FreeSet
 	if m.spread == 0 { // points; their barycentre is found in a step
 		m.spread = 1
 	}
-	m.w = weightsOf(p.Weights, p.N)
+	m.w = measure.Weights(p.Weights, p.N)
 	scaleTo(m.w, m.mass)
 	m.norm = make([]float64, p.N*p.D)
 	for i := range m.norm {

@@ -93,7 +93,7 @@ type Settings struct {
 	MaxIterations int
 	// Acceleration is Anderson (the default) or None.
 	Acceleration sinkhorn.Acceleration
-	Precision    sinkhorn.Precision
+	Precision    solver.Precision
 	// NoAnnealing starts at the problem's ε at once, instead of coming down
 	// from a large one with warm starts.
 	NoAnnealing bool
@@ -286,7 +286,7 @@ func (s Settings) Validate() error {
 	if s.Acceleration < sinkhorn.Auto || s.Acceleration > sinkhorn.Anderson {
 		f.bad("acceleration", "got %v, want auto, none or anderson", s.Acceleration)
 	}
-	if s.Precision < sinkhorn.Ladder || s.Precision > sinkhorn.Double {
+	if s.Precision < solver.Ladder || s.Precision > solver.Double {
 		f.bad("precision", "got %v", s.Precision)
 	}
 	return errors.Join(f.errs...)

@@ -14,6 +14,7 @@ import (
 	"github.com/fortet/fortet/gpu/fake"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/sinkhorn"
 )
 
@@ -25,13 +26,13 @@ func TestAllRoadsLeadToOneBarycentre(t *testing.T) {
 		for k := range 3 {
 			p.Measures = append(p.Measures, Measure{Weights: normal(x, 3+1.5*float64(k), .6)})
 		}
-		want := solve(t, p, Settings{Tolerance: 1e-6, Precision: sinkhorn.Double})
+		want := solve(t, p, Settings{Tolerance: 1e-6, Precision: solver.Double})
 		require.Equal(t, solver.Converged, want.Status)
-		for _, precision := range []sinkhorn.Precision{sinkhorn.Ladder, sinkhorn.Single, sinkhorn.Double} {
+		for _, precision := range []solver.Precision{solver.Ladder, solver.Single, solver.Double} {
 			for _, acceleration := range []sinkhorn.Acceleration{sinkhorn.None, sinkhorn.Anderson} {
 				name := fmt.Sprintf("%v/%v/debiased=%v", precision, acceleration, debiased)
 				tol := 1e-5
-				if precision == sinkhorn.Single {
+				if precision == solver.Single {
 					tol = 2e-4
 				}
 				r := solve(t, p, Settings{Tolerance: tol, Precision: precision, Acceleration: acceleration, NoAnnealing: debiased})
@@ -40,7 +41,7 @@ func TestAllRoadsLeadToOneBarycentre(t *testing.T) {
 					t.Errorf("%s: residual %v", name, r.Certificate.Residual)
 				}
 				near(t, want.Certificate.Dual, r.Certificate.Dual, 10*tol, name+": dual")
-				if precision == sinkhorn.Ladder {
+				if precision == solver.Ladder {
 					require.Len(t, dtypes(r), 2, name)
 				}
 			}
@@ -141,7 +142,7 @@ func TestHardInputs(t *testing.T) {
 			}
 		}
 	}
-	near(t, 1, total(r.Weights), 1e-9, "mass")
+	near(t, 1, measure.Mass(r.Weights), 1e-9, "mass")
 
 	one := geometry.Points{X: []float64{1}, Y: []float64{1}, N: 1, M: 1, D: 1}
 	r = converged(t, Problem{Support: one, Measures: []Measure{{}, {}}, Epsilon: 1, Debiased: true}, 0)

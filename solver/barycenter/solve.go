@@ -9,6 +9,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/mixing"
 	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor"
@@ -78,9 +79,9 @@ func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
 		t.rho = math.Inf(1)
 	}
 	t.n, _ = p.size()
-	t.nu = weightsOf(p.Reference, t.n)
-	t.lognu = logs(t.nu)
-	lambda := weightsOf(p.Lambda, len(p.Measures))
+	t.nu = measure.Weights(p.Reference, t.n)
+	t.lognu = measure.Logs(t.nu)
+	lambda := measure.Weights(p.Lambda, len(p.Measures))
 	scaleTo(lambda, 1)
 	mass := 0.0
 	std := 0.0
@@ -90,9 +91,9 @@ func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
 			l.geom = p.Support
 		}
 		points, _ := l.geom.Size()
-		l.a = weightsOf(m.Weights, points)
+		l.a = measure.Weights(m.Weights, points)
 		if k == 0 {
-			mass = total(l.a)
+			mass = measure.Mass(l.a)
 		}
 		if l.lambda == 0 {
 			continue
@@ -100,7 +101,7 @@ func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
 		if math.IsInf(t.rho, 1) {
 			scaleTo(l.a, mass)
 		}
-		l.loga = logs(l.a)
+		l.loga = measure.Logs(l.a)
 		c, err := l.geom.Mean(ctx, l.a, t.nu)
 		if err != nil {
 			return t, 0, err
@@ -131,36 +132,11 @@ func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
 	return t, mean, nil
 }
 
-func weightsOf(w []float64, n int) []float64 {
-	out := make([]float64, n)
-	for i := range out {
-		out[i] = 1 / float64(n)
-	}
-	copy(out, w)
-	return out
-}
-
-func total(w []float64) float64 {
-	s := 0.0
-	for _, x := range w {
-		s += x
-	}
-	return s
-}
-
 func scaleTo(w []float64, mass float64) {
-	c := mass / total(w)
+	c := mass / measure.Mass(w)
 	for i := range w {
 		w[i] *= c
 	}
-}
-
-func logs(w []float64) []float64 {
-	l := make([]float64, len(w))
-	for i, x := range w {
-		l[i] = math.Log(x)
-	}
-	return l
 }
 
 // The stages are those of package sinkhorn: annealing comes down from the mean
@@ -186,9 +162,9 @@ const (
 func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, mean float64) (*bench, error) {
 	dtypes := []tensor.DType{tensor.Float32, tensor.Float64}
 	switch {
-	case r.settings.Precision == sinkhorn.Single:
+	case r.settings.Precision == solver.Single:
 		dtypes = dtypes[:1]
-	case r.settings.Precision == sinkhorn.Double, t.pairs <= small:
+	case r.settings.Precision == solver.Double, t.pairs <= small:
 		dtypes = dtypes[1:]
 	}
 	var ladder []float64

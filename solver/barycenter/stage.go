@@ -5,6 +5,7 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -245,7 +246,7 @@ func (b *bench) eval(z, image []float64) (residual float64, err error) {
 			b.mixed[i] += a.lambda * a.mass[i]
 		}
 	}
-	mass := total(b.mixed)
+	mass := measure.Mass(b.mixed)
 	for _, a := range b.arms {
 		residual = worse(residual, distance(a.mass, b.mixed)/mass)
 	}

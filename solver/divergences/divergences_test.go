@@ -12,6 +12,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/sinkhorn"
 )
 
@@ -215,7 +216,7 @@ func TestRandomInstancesAreOptimal(t *testing.T) {
 				plan := r.Plan.Matrix()
 				n, m := p.Geometry.Size()
 				for i := range n {
-					require.InDelta(t, p.A[i], total(plan[i*m:(i+1)*m]), 10*tolerance)
+					require.InDelta(t, p.A[i], measure.Mass(plan[i*m:(i+1)*m]), 10*tolerance)
 				}
 				for j := range m {
 					s := 0.0

@@ -327,7 +327,7 @@ func TestPrecisions(t *testing.T) {
 			require.Equal(t, first.Plan.F, r.Plan.F)
 			require.Equal(t, first.Certificate, r.Certificate)
 		}
-		single, err := Solve(t.Context(), device(t), p, Settings{Tolerance: 1e-3, Precision: sinkhorn.Single})
+		single, err := Solve(t.Context(), device(t), p, Settings{Tolerance: 1e-3, Precision: solver.Single})
 		require.NoError(t, err)
 		require.NoError(t, single.Status.Err(), "%v %v: %+v", c.kind, c.d, single.Stages)
 		require.InDelta(t, first.Certificate.Dual, single.Certificate.Dual, 1e-2*(1+math.Abs(first.Certificate.Dual)))

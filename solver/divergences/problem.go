@@ -94,7 +94,7 @@ type Settings struct {
 	// as many pivots as it needs.
 	MaxIterations int
 	// Precision is which arithmetic does the iterations; see there.
-	Precision sinkhorn.Precision
+	Precision solver.Precision
 	// NoAcceleration leaves out Anderson mixing.
 	NoAcceleration bool
 	// NoAnnealing starts a regularised problem at its ε at once, instead of
@@ -203,7 +203,7 @@ func (s Settings) Validate() error {
 	if s.MaxIterations < 0 {
 		errs = append(errs, fmt.Errorf("divergences: iteration limit: %w: got %d, want above 0", solver.ErrInvalid, s.MaxIterations))
 	}
-	if s.Precision < sinkhorn.Ladder || s.Precision > sinkhorn.Double {
+	if s.Precision < solver.Ladder || s.Precision > solver.Double {
 		errs = append(errs, fmt.Errorf("divergences: precision: %w: got %v", solver.ErrInvalid, s.Precision))
 	}
 	return errors.Join(errs...)
@@ -227,9 +227,9 @@ func (s Settings) withDefaults() Settings {
 func (s Settings) dtypes(pairs int) []tensor.DType {
 	const small = 1 << 16
 	switch {
-	case s.Precision == sinkhorn.Single:
+	case s.Precision == solver.Single:
 		return []tensor.DType{tensor.Float32}
-	case s.Precision == sinkhorn.Double, pairs <= small:
+	case s.Precision == solver.Double, pairs <= small:
 		return []tensor.DType{tensor.Float64}
 	}
 	return []tensor.DType{tensor.Float32, tensor.Float64}

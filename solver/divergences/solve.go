@@ -9,6 +9,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/kernels/fdual"
 	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor"
 )
@@ -82,13 +83,13 @@ type task struct {
 func (p Problem) task(ctx context.Context, dev gpu.Device) (t task, err error) {
 	t = task{Problem: p, eps: p.Epsilon, divergence: p.Divergence, forbidden: forbids(p.Geometry)}
 	t.n, t.m = p.Geometry.Size()
-	t.a, t.b = weightsOf(p.A, t.n), weightsOf(p.B, t.m)
-	t.mass = total(t.a)
-	c := t.mass / total(t.b) // six digits were asked for; the plan wants them all
+	t.a, t.b = measure.Weights(p.A, t.n), measure.Weights(p.B, t.m)
+	t.mass = measure.Mass(t.a)
+	c := t.mass / measure.Mass(t.b) // six digits were asked for; the plan wants them all
 	for j := range t.b {
 		t.b[j] *= c
 	}
-	t.loga, t.logb = logs(t.a), logs(t.b)
+	t.loga, t.logb = measure.Logs(t.a), measure.Logs(t.b)
 	if t.forbidden {
 		if p.Scale != sinkhorn.Absolute {
 			return t, fmt.Errorf("divergences: epsilon scale %v: %w: some costs are +Inf; use an absolute epsilon", p.Scale, solver.ErrInvalid)
@@ -116,31 +117,6 @@ func (p Problem) task(ctx context.Context, dev gpu.Device) (t task, err error) {
 		err = t.reference(dev)
 	}
 	return t, err
-}
-
-func weightsOf(w []float64, n int) []float64 {
-	out := make([]float64, n)
-	for i := range out {
-		out[i] = 1 / float64(n)
-	}
-	copy(out, w)
-	return out
-}
-
-func total(w []float64) float64 {
-	s := 0.0
-	for _, x := range w {
-		s += x
-	}
-	return s
-}
-
-func logs(w []float64) []float64 {
-	l := make([]float64, len(w))
-	for i, x := range w {
-		l[i] = math.Log(x)
-	}
-	return l
 }
 
 // farthest is the largest logarithm of a density, or of what a family's z makes of

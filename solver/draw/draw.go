@@ -1,11 +1,16 @@
 // Package draw holds the draws that solvers share: from a list of weights, and
-// of a Brownian bridge. They take uniforms and normals and make no randomness of
-// their own.
+// of Brownian bridges.
 package draw
 
 import (
+	"context"
+	"fmt"
 	"math"
 	"sort"
+
+	"github.com/fortet/fortet/internal/parallel"
+	"github.com/fortet/fortet/kernels/philox"
+	"github.com/fortet/fortet/solver"
 )
 
 // Cumulate turns weights into cumulative weights, in place.
@@ -43,4 +48,52 @@ func Bridge(to, x, y, noise []float64, s, t, end, variance float64) {
 	for k := range to {
 		to[k] = x[k] + w*(y[k]-x[k]) + std*noise[k]
 	}
+}
+
+// CheckTimes says what is wrong with times of paths, which Bridges says too: so
+// that one can know before ends are drawn.
+func CheckTimes(times []float64) error {
+	if len(times) == 0 {
+		return fmt.Errorf("paths: %w: no times", solver.ErrInvalid)
+	}
+	for q, t := range times {
+		if !(t >= 0 && t <= 1) || q > 0 && t < times[q-1] {
+			return fmt.Errorf("paths: %w: time %d is %v, want ascending times from 0 to 1", solver.ErrInvalid, q, t)
+		}
+	}
+	return nil
+}
+
+// Bridges draws k Brownian bridges of the given variance over the unit of time at
+// ascending times in [0, 1]: bridge i goes from the first to the second point that
+// ends returns of it, each (d). The result is (k, len(times), d), row-major.
+// Bridge i takes its normals from sample i of r, whose step counts times.
+func Bridges(ctx context.Context, k, d int, times []float64, variance float64, r philox.Draw, ends func(i int) (x, y []float64)) ([]float64, error) {
+	if err := CheckTimes(times); err != nil {
+		return nil, err
+	}
+	steps := len(times)
+	out := make([]float64, k*steps*d)
+	noise := make([]float64, k*d)
+	for q, t := range times {
+		r.Step = uint32(q)
+		if err := philox.HostNormal(noise, d, r); err != nil {
+			return nil, err
+		}
+		last := 0.0
+		if q > 0 {
+			last = times[q-1]
+		}
+		err := parallel.Each(ctx, 0, k, func(i int) {
+			at, y := ends(i)
+			if q > 0 {
+				at = out[(i*steps+q-1)*d : (i*steps+q)*d]
+			}
+			Bridge(out[(i*steps+q)*d:(i*steps+q+1)*d], at, y, noise[i*d:(i+1)*d], last, t, 1, variance)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }

@@ -93,29 +93,6 @@ func (a Acceleration) String() string {
 	return fmt.Sprintf("Acceleration(%d)", int(a))
 }
 
-// Precision says which arithmetic does the sweeps. Costs, potentials and
-// certificates are always float64.
-type Precision int
-
-// The precisions.
-const (
-	Ladder Precision = iota // float32, and then float64 for what it did not solve
-	Single                  // float32 only
-	Double                  // float64 only
-)
-
-func (p Precision) String() string {
-	switch p {
-	case Ladder:
-		return "ladder"
-	case Single:
-		return "f32"
-	case Double:
-		return "f64"
-	}
-	return fmt.Sprintf("Precision(%d)", int(p))
-}
-
 // Settings say how to solve. The zero value is the documented default.
 type Settings struct {
 	// Tolerance is the L1 marginal residual, relative to the mass of a, at which
@@ -126,7 +103,7 @@ type Settings struct {
 	// precision. 0 means 10000.
 	MaxIterations int
 	Acceleration  Acceleration
-	Precision     Precision
+	Precision     solver.Precision
 	// NoAnnealing starts at the problem's ε at once. Otherwise, where ε is below
 	// 1.5 % of the mean cost, it comes down from half the mean cost with warm
 	// starts; above, that takes longer.
@@ -383,7 +360,7 @@ func (s Settings) Validate(m int) error {
 	if s.Acceleration < Auto || s.Acceleration > Anderson {
 		bad("got %v", "acceleration", s.Acceleration)
 	}
-	if s.Precision < Ladder || s.Precision > Double {
+	if s.Precision < solver.Ladder || s.Precision > solver.Double {
 		bad("got %v", "precision", s.Precision)
 	}
 	if s.Start != nil && len(s.Start) != m {

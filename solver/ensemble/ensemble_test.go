@@ -87,7 +87,7 @@ func TestAgainstSinkhorn(t *testing.T) {
 	dev := cpu(t)
 	for _, ground := range []geometry.Cost{geometry.SqEuclidean, geometry.HalfSqEuclidean, geometry.Euclidean} {
 		for _, unbalanced := range []bool{false, true} {
-			for _, precision := range []ensemble.Precision{ensemble.Ladder, ensemble.Single, ensemble.Double} {
+			for _, precision := range []solver.Precision{solver.Ladder, solver.Single, solver.Double} {
 				p := clouds(uint64(ground), ns, ms, 3)
 				p.Ground = ground
 				if unbalanced {
@@ -220,7 +220,7 @@ func TestLadder(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, solver.Converged, r.Status())
 	require.Greater(t, r.Repeated, 5)
-	single, err := ensemble.Solve(t.Context(), dev, p, ensemble.Settings{Tolerance: 1e-10, Precision: ensemble.Single})
+	single, err := ensemble.Solve(t.Context(), dev, p, ensemble.Settings{Tolerance: 1e-10, Precision: solver.Single})
 	require.NoError(t, err)
 	require.Equal(t, solver.Stalled, single.Status())
 	for k, o := range single.Problems {
@@ -280,7 +280,7 @@ func TestStart(t *testing.T) {
 	p := clouds(8, ns, ms, 2)
 	r, err := ensemble.Solve(t.Context(), dev, p, ensemble.Settings{Tolerance: 1e-9})
 	require.NoError(t, err)
-	again, err := ensemble.Solve(t.Context(), dev, p, ensemble.Settings{Tolerance: 1e-8, Precision: ensemble.Double, Start: r.G})
+	again, err := ensemble.Solve(t.Context(), dev, p, ensemble.Settings{Tolerance: 1e-8, Precision: solver.Double, Start: r.G})
 	require.NoError(t, err)
 	for _, o := range again.Problems {
 		require.Equal(t, 1, o.Iterations)

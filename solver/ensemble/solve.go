@@ -281,9 +281,9 @@ func (b *bench) watch(ctx context.Context) (done func(), err error) {
 func (b *bench) climb(ctx context.Context, res *Result) error {
 	dtypes := []tensor.DType{tensor.Float32, tensor.Float64}
 	switch b.settings.Precision {
-	case Single:
+	case solver.Single:
 		dtypes = dtypes[:1]
-	case Double:
+	case solver.Double:
 		dtypes = dtypes[1:]
 	}
 	for k, dtype := range dtypes {

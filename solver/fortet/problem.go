@@ -29,8 +29,10 @@
 // K_ij = k(x_j | x_i) w_j with w_j the width of cell j. These sums over cells are
 // integrals by the trapezoidal rule, whose error falls off as exp(-2π² std²/h²)
 // with the standard deviation of the kernel over the spacing h where spacings are
-// equal: 3e-9 at std = h, which Solve demands. Mass that the reference would carry
-// out of the grid is lost to it; choose a grid on which there is none.
+// equal: 3e-9 at std = h, which Solve demands of the widest spacing. Where spacings
+// differ it falls off as their square alone: cells of .02 to .32 under a kernel of std
+// .39 to .95 cost KL 2 to 3 percent. Mass that the reference would carry out of the
+// grid is lost to it; choose a grid on which there is none.
 package fortet
 
 import (

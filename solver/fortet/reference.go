@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
-	"gonum.org/v1/gonum/mat"
 )
 
 // Reference is the process that the bridge is nearest to: a Diffusion or Given
@@ -106,20 +104,32 @@ func (d Diffusion) resolved(axis int, x []float64, duration float64) bool {
 	return spacing(x) <= math.Sqrt(variance)
 }
 
+// logKernel is the density of the transition times the width of the cell that is
+// reached, where the grid resolves it. Elsewhere, with x and y relative to the center
+// and the transition's factor F and variance v, it is
+//
+//	log W(x, y) - (log F + ((1-F) y² - F(1-F) x²)/v)/2
+//
+// with W the kernel of heat on the cells of variance v/F. With a normal density W,
+// both are one: (y - F x)² = F (y-x)² + (1-F) y² - F(1-F) x². So the drift, which may
+// be far too strong for jumps between neighbours, needs no cells to be carried by.
 func (d Diffusion) logKernel(axis int, x []float64, duration float64) ([]float64, error) {
+	shift, factor, variance := d.transition(axis, duration)
+	n := len(x)
 	if !d.resolved(axis, x, duration) {
-		out := d.walk(axis, x, duration)
-		for i, v := range out {
-			out[i] = math.Log(v)
+		_, center := d.rate(axis)
+		out := heat(x, variance/factor)
+		for i := range out {
+			from, to := x[i/n]-center, x[i%n]-center
+			out[i] -= (math.Log(factor) + (1-factor)*(to*to-factor*from*from)/variance) / 2
 		}
 		return out, nil
 	}
-	shift, factor, variance := d.transition(axis, duration)
 	at := widths(x)
 	for j, w := range at {
 		at[j] = math.Log(w) - math.Log(2*math.Pi*variance)/2
 	}
-	out := make([]float64, 0, len(x)*len(x))
+	out := make([]float64, 0, n*n)
 	for _, from := range x {
 		for j, to := range x {
 			z := to - (shift + factor*from)
@@ -127,67 +137,6 @@ func (d Diffusion) logKernel(axis int, x []float64, duration float64) ([]float64
 		}
 	}
 	return out, nil
-}
-
-// walk is the kernel of the random walk between neighbouring cells with the
-// diffusion's drift and variance, which is one at every duration: where a kernel is
-// narrower than a cell, its values at the cells say nothing of it. It differs from
-// the diffusion's by duration·h² times fourth derivatives of what it is applied to,
-// and durations that are not resolved are below h²/ε.
-//
-// It is the exponential of its generator, by uniformisation.
-func (d Diffusion) walk(axis int, x []float64, duration float64) []float64 {
-	n := len(x)
-	up, down := make([]float64, n), make([]float64, n) // rates
-	fastest := 0.0
-	for i := range x {
-		left, right := x[max(i, 1)]-x[max(i, 1)-1], x[min(i, n-2)+1]-x[min(i, n-2)]
-		b := d.drift(axis, x[i])
-		up[i], down[i] = (d.Epsilon+b*left)/(right*(left+right)), (d.Epsilon-b*right)/(left*(left+right))
-		if up[i] < 0 || down[i] < 0 { // upwind
-			up[i], down[i] = d.Epsilon/(right*(left+right))+max(b, 0)/right, d.Epsilon/(left*(left+right))+max(-b, 0)/left
-		}
-		fastest = max(fastest, up[i]+down[i])
-	}
-	mean := fastest * duration
-	if mean > 200 { // of cells of very different widths: exp(-mean) must not underflow
-		half := mat.NewDense(n, n, d.walk(axis, x, duration/2))
-		out := mat.NewDense(n, n, nil)
-		out.Mul(half, half)
-		return out.RawMatrix().Data
-	}
-	// Row i of a power: one more jump, to a neighbour or to where it is.
-	term, next, out := make([]float64, n*n), make([]float64, n*n), make([]float64, n*n)
-	for i := range n {
-		term[i*n+i] = math.Exp(-mean)
-	}
-	for jumps := 0; ; { // term has the walks of so many jumps
-		for i := range n {
-			for j := max(i-jumps, 0); j <= min(i+jumps, n-1); j++ {
-				out[i*n+j] += term[i*n+j]
-			}
-		}
-		if float64(jumps) > mean+12*math.Sqrt(mean)+40 {
-			return out
-		}
-		jumps++
-		for i := range n {
-			row, to := term[i*n:(i+1)*n], next[i*n:(i+1)*n]
-			low, high := max(i-jumps, 0), min(i+jumps, n-1)
-			clear(to[low : high+1])
-			for j := low; j <= high; j++ { // beyond its reach, row is 0
-				v := row[j] * duration / float64(jumps)
-				to[j] += v * (fastest - up[j] - down[j])
-				if j < high {
-					to[j+1] += v * up[j]
-				}
-				if j > low {
-					to[j-1] += v * down[j]
-				}
-			}
-		}
-		term, next = next, term
-	}
 }
 
 // Given is a reference that is known by the kernels of one of its steps: any

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/kernels/axis"
+	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -16,9 +17,11 @@ type Slice struct {
 	Time      float64
 	LogPhi    []float64 // log φ_t, a function
 	LogPhiHat []float64 // log φ̂_t, masses of cells
-	// LogMass is log φ_t φ̂_t, the law of X_t. It is not scaled: Mass, its total, is 1
-	// but for the residual of the solution, the error of sums over cells and, between
-	// steps, that of steps.
+	// LogMass is log φ_t φ̂_t, the law of X_t, whose total is 1 to rounding. For that
+	// it was divided, and φ̂_t with it, by Mass, the total before. Mass is 1 at steps;
+	// between them but for what the kernels to t and from there on, one after the other,
+	// differ from that of the step: by sums over cells, cells wider than kernels, and
+	// killing. What Mass is off shows how far the law is, but does not bound it.
 	LogMass []float64
 	Mass    float64
 	// Gradient is ∇log φ_t. It is that of the kernel, the mean of (y - x)/((1-t) ε)
@@ -33,12 +36,17 @@ type Slice struct {
 	Drift, Velocity []float64
 }
 
+// carried is how far Mass may be off: what is worse says nothing of the bridge.
+const carried = 0.1
+
 // At evaluates the bridge at time t in [0, 1]. With Given kernels, t is a multiple
 // of 1/Steps.
 //
-// Near an end, where the reference's kernel from there is narrower than a cell, it
-// is replaced by that of a random walk between neighbouring cells, so that the laws
-// become those of the ends; see Mass for what that costs.
+// Near an end, or a step with a potential, where the reference's kernel from there is
+// narrower than a cell, one between cells of about its mean and variance takes its
+// place, so that the laws become those of the ends. Where Mass is off by more than
+// 0.1, between steps of a grid or potential too coarse for it, the error is
+// ErrInvalid.
 func (r *Result) At(ctx context.Context, dev gpu.Device, t float64) (*Slice, error) {
 	if !(t >= 0 && t <= 1) {
 		return nil, bad("time", "got %v, want 0 to 1", t)
@@ -77,6 +85,20 @@ func (r *Result) At(ctx context.Context, dev gpu.Device, t float64) (*Slice, err
 			s.LogMass[i] = math.Inf(-1)
 		}
 		s.Mass += math.Exp(s.LogMass[i])
+	}
+	if !(math.Abs(s.Mass-1) <= carried) {
+		want := "finer or more even cells"
+		switch {
+		case r.Status != solver.Converged:
+			want = "a run that has converged"
+		case p.Potential != nil:
+			want = "more steps, finer or more even cells, or a time at a step"
+		}
+		return nil, bad("time", "at %v the mass is %.4g, want 1 within %v: this needs %s", t, s.Mass, carried, want)
+	}
+	for i := range s.LogMass {
+		s.LogMass[i] -= math.Log(s.Mass)
+		s.LogPhiHat[i] -= math.Log(s.Mass)
 	}
 	s.Gradient = slopes[0]
 	if ref, ok := p.Reference.(Diffusion); ok {

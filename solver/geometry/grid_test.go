@@ -314,7 +314,7 @@ func TestGridSinkhorn(t *testing.T) {
 		eps      float64
 		settings sinkhorn.Settings
 	}{
-		{eps: .1}, {eps: 2e-3}, {eps: .02, settings: sinkhorn.Settings{Precision: sinkhorn.Ladder}},
+		{eps: .1}, {eps: 2e-3}, {eps: .02, settings: sinkhorn.Settings{Precision: solver.Ladder}},
 		{eps: .02, settings: sinkhorn.Settings{Acceleration: sinkhorn.Overrelaxed}},
 	} {
 		c.settings.Tolerance = 1e-9

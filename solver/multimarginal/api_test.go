@@ -110,7 +110,7 @@ func TestIterationLimit(t *testing.T) {
 
 // A tolerance below what float32 resolves is not claimed.
 func TestStalls(t *testing.T) {
-	r := solve(t, deep(60), Settings{Precision: sinkhorn.Single, Tolerance: 1e-12, MaxIterations: 2000})
+	r := solve(t, deep(60), Settings{Precision: solver.Single, Tolerance: 1e-12, MaxIterations: 2000})
 	require.Equal(t, solver.Stalled, r.Status)
 	if !(r.Certificate.Residual > 1e-12 && r.Certificate.Residual < 1e-3) {
 		t.Errorf("residual %v", r.Certificate.Residual)

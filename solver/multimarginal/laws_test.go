@@ -115,7 +115,7 @@ func TestNormalPopulation(t *testing.T) {
 // S(λx; λ²ε) = λ² S(x; ε) for squared costs, and so it is with the weights of the
 // edges, whatever the precision.
 func TestScaling(t *testing.T) {
-	for _, precision := range []sinkhorn.Precision{sinkhorn.Ladder, sinkhorn.Single, sinkhorn.Double} {
+	for _, precision := range []solver.Precision{solver.Ladder, solver.Single, solver.Double} {
 		p := star(70, 3, .3)
 		q, w := p, p
 		q.Nodes, w.Edges = slices.Clone(p.Nodes), slices.Clone(p.Edges)
@@ -387,10 +387,10 @@ func TestDevicesAgree(t *testing.T) {
 	p.Edges[1].Cost = geometry.Euclidean
 	want := tight(t, p)
 	for _, dev := range kerneltest.Devices(t) {
-		for _, precision := range []sinkhorn.Precision{sinkhorn.Ladder, sinkhorn.Single, sinkhorn.Double} {
+		for _, precision := range []solver.Precision{solver.Ladder, solver.Single, solver.Double} {
 			for _, acceleration := range []sinkhorn.Acceleration{sinkhorn.None, sinkhorn.Anderson} {
 				tol := 1e-7
-				if precision == sinkhorn.Single {
+				if precision == solver.Single {
 					tol = 1e-4
 				}
 				r, err := Solve(t.Context(), dev.Device, p, Settings{Tolerance: tol, Precision: precision, Acceleration: acceleration})
@@ -415,7 +415,7 @@ func TestLadder(t *testing.T) {
 		require.True(t, s.Cached, "costs of dimension 13 are cached")
 	}
 	require.Len(t, seen, 4, "two parts in two precisions")
-	direct := solve(t, p, Settings{Precision: sinkhorn.Double, NoAnnealing: true, Geometry: geometry.Options{CacheBytes: -1}})
+	direct := solve(t, p, Settings{Precision: solver.Double, NoAnnealing: true, Geometry: geometry.Options{CacheBytes: -1}})
 	require.Equal(t, solver.Converged, direct.Status)
 	for _, s := range direct.Stages {
 		require.False(t, s.Cached)

@@ -52,6 +52,7 @@ import (
 
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/sinkhorn"
 )
 
@@ -361,7 +362,7 @@ func (t *task) weights(p Problem, f *faults) {
 	t.outer = 1
 	for k := range t.nodes {
 		t.outer *= t.nodes[k].mass
-		t.nodes[k].loga = logs(t.nodes[k].a)
+		t.nodes[k].loga = measure.Logs(t.nodes[k].a)
 	}
 	if len(*f) == 0 && (math.IsInf(t.outer, 0) || t.outer == 0) {
 		f.add("weights", "the product of the %d masses is %v, want weights of a smaller or larger scale", len(p.Nodes), t.outer)
@@ -404,12 +405,4 @@ func (n *node) weigh(w []float64, where string, f *faults) bool {
 		return false
 	}
 	return true
-}
-
-func logs(w []float64) []float64 {
-	l := make([]float64, len(w))
-	for i, x := range w {
-		l[i] = math.Log(x)
-	}
-	return l
 }

@@ -24,7 +24,7 @@ type Settings struct {
 	Acceleration sinkhorn.Acceleration
 	// Precision says which arithmetic does the iterations. The certificate is
 	// always float64.
-	Precision sinkhorn.Precision
+	Precision solver.Precision
 	// NoAnnealing starts at the problem's ε at once, instead of coming down
 	// from a large one with warm starts.
 	NoAnnealing bool
@@ -57,7 +57,7 @@ func (s Settings) Validate() error {
 	if s.Acceleration < sinkhorn.Auto || s.Acceleration > sinkhorn.Anderson {
 		errs = append(errs, fmt.Errorf("multimarginal: acceleration: %w: got %v, want auto, none or anderson", solver.ErrInvalid, s.Acceleration))
 	}
-	if s.Precision < sinkhorn.Ladder || s.Precision > sinkhorn.Double {
+	if s.Precision < solver.Ladder || s.Precision > solver.Double {
 		errs = append(errs, fmt.Errorf("multimarginal: precision: %w: got %v", solver.ErrInvalid, s.Precision))
 	}
 	return errors.Join(errs...)

@@ -93,9 +93,9 @@ func (r *run) begin() {
 		q := &progress{part: p, number: k, state: make([]float64, p.size), weights: make([]float64, p.size)}
 		q.dtypes = []tensor.DType{tensor.Float32, tensor.Float64}
 		switch {
-		case r.settings.Precision == sinkhorn.Single:
+		case r.settings.Precision == solver.Single:
 			q.dtypes = q.dtypes[:1]
-		case r.settings.Precision == sinkhorn.Double, p.pairs <= small:
+		case r.settings.Precision == solver.Double, p.pairs <= small:
 			q.dtypes = q.dtypes[1:]
 		}
 		for node, list := range p.children {
@@ -111,7 +111,7 @@ func (r *run) begin() {
 func (r *run) solve() error {
 	// Residuals of parts add up in the whole.
 	tolerance := r.settings.Tolerance / float64(len(r.parts))
-	if r.settings.Precision != sinkhorn.Double {
+	if r.settings.Precision != solver.Double {
 		if err := r.within(tensor.Float32, r.settings.Geometry, func(b *bench) error { return r.each(b, tolerance) }); err != nil {
 			return err
 		}
@@ -120,11 +120,11 @@ func (r *run) solve() error {
 		return nil
 	}
 	o := r.settings.Geometry
-	if r.settings.Precision == sinkhorn.Single {
+	if r.settings.Precision == solver.Single {
 		o.CacheBytes = -1 // one pass over the pairs does not repay a cache
 	}
 	return r.within(tensor.Float64, o, func(b *bench) error {
-		if r.settings.Precision != sinkhorn.Single {
+		if r.settings.Precision != solver.Single {
 			if err := r.each(b, tolerance); err != nil || r.failed() {
 				return err
 			}
@@ -305,7 +305,7 @@ func (r *run) confirm(b *bench, tolerance float64) error {
 		if r.res.Status != solver.Converged {
 			return nil
 		}
-		if r.res.Status = solver.Stalled; round == rounds || r.settings.Precision == sinkhorn.Single {
+		if r.res.Status = solver.Stalled; round == rounds || r.settings.Precision == solver.Single {
 			return nil
 		}
 		tolerance *= 0.5 * r.settings.Tolerance / c.Residual

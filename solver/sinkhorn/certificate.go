@@ -8,6 +8,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -118,7 +119,7 @@ func (c *Certificate) values(t task, p *Plan, row, col []float64) {
 			potential += v * p.G[j]
 		}
 	}
-	outer := total(t.a) * total(t.b)
+	outer := measure.Mass(t.a) * measure.Mass(t.b)
 	kl := (potential-c.TransportCost)/eps - c.Mass + outer
 	c.Primal = c.TransportCost + eps*kl + t.source.value(row, t.a) + t.target.value(col, t.b)
 	c.Dual = t.source.dual(p.F, t.a) + t.target.dual(p.G, t.b) - eps*(c.Mass-outer)

@@ -9,6 +9,7 @@ import (
 	"github.com/fortet/fortet/kernels/philox"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/draw"
+	"github.com/fortet/fortet/solver/measure"
 )
 
 // Purposes of draws: what keeps those of one seed apart from each other.
@@ -60,7 +61,7 @@ func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]Pair, error) {
 		}
 		row := make([]float64, m)
 		p.row(i, row)
-		cumulative[i] = total(row)
+		cumulative[i] = measure.Mass(row)
 	})
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]Pair, error) {
 // The result is (k, len(times), d), row-major. Path s is a function of the
 // plan, the times, the seed and s alone.
 func (p Plan) Paths(ctx context.Context, k int, times []float64, seed uint64) ([]float64, error) {
-	g, err := p.points()
+	g, u, err := p.cloud()
 	if err != nil {
 		return nil, err
 	}
@@ -109,40 +110,19 @@ func (p Plan) Paths(ctx context.Context, k int, times []float64, seed uint64) ([
 	if !ok {
 		return nil, fmt.Errorf("plan: paths: %w: cost %v belongs to no Brownian motion, want sqeuclidean or halfsqeuclidean", solver.ErrInvalid, g.Ground)
 	}
-	if len(times) == 0 {
-		return nil, fmt.Errorf("plan: paths: %w: no times", solver.ErrInvalid)
-	}
-	for i, t := range times {
-		if !(t >= 0 && t <= 1) || i > 0 && t < times[i-1] {
-			return nil, fmt.Errorf("plan: paths: %w: time %d is %v, want ascending times from 0 to 1", solver.ErrInvalid, i, t)
-		}
+	if err := draw.CheckTimes(times); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
 	}
 	pairs, err := p.Sample(ctx, k, seed)
 	if err != nil {
 		return nil, err
 	}
-	d, steps := g.D, len(times)
-	out := make([]float64, k*steps*d)
-	noise := make([]float64, k*d)
-	for q, t := range times {
-		if err := philox.HostNormal(noise, d, philox.Draw{Seed: seed, Step: uint32(q), Purpose: drawPath}); err != nil {
-			return nil, err
-		}
-		last := 0.0
-		if q > 0 {
-			last = times[q-1]
-		}
-		err := parallel.Each(ctx, 0, k, func(s int) {
-			at := g.X[pairs[s].I*d : (pairs[s].I+1)*d]
-			if q > 0 {
-				at = out[(s*steps+q-1)*d : (s*steps+q)*d]
-			}
-			y := g.Y[pairs[s].J*d : (pairs[s].J+1)*d]
-			draw.Bridge(out[(s*steps+q)*d:(s*steps+q+1)*d], at, y, noise[s*d:(s+1)*d], last, t, 1, variance)
-		})
-		if err != nil {
-			return nil, err
-		}
+	d := g.D
+	out, err := draw.Bridges(ctx, k, d, times, variance, philox.Draw{Seed: seed, Purpose: drawPath}, func(s int) (x, y []float64) {
+		return g.X[pairs[s].I*d : (pairs[s].I+1)*d], g.Y[pairs[s].J*d : (pairs[s].J+1)*d]
+	})
+	if err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
 	}
-	return out, nil
+	return u.own(out), nil
 }

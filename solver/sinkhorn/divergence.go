@@ -9,6 +9,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -64,9 +65,9 @@ func SolveDivergence(ctx context.Context, dev gpu.Device, p Problem, settings Se
 		return nil, fmt.Errorf("divergence: %w: the penalties are %v of the source and %v of the target, want the same on both sides, or the divergence of equal measures would not be 0",
 			solver.ErrInvalid, p.Source, p.Target)
 	}
-	points, ok := p.Geometry.(geometry.Points)
-	if !ok {
-		return nil, fmt.Errorf("divergence: %w: a cost matrix between two sets says nothing of the costs within each", solver.ErrInvalid)
+	source, target, err := within(p.Geometry)
+	if err != nil {
+		return nil, err
 	}
 	t, _, err := p.task(ctx)
 	if err != nil {
@@ -75,16 +76,13 @@ func SolveDivergence(ctx context.Context, dev gpu.Device, p Problem, settings Se
 	p.Epsilon, p.Scale = t.eps, Absolute
 	p.A, p.B = t.a, t.b
 	d := &Divergence{Epsilon: t.eps}
-	within := func(v []float64, w []float64) Problem {
-		q := p
-		q.Geometry = geometry.Points{X: v, Y: v, N: len(w), M: len(w), D: points.D, Ground: points.Ground}
-		q.A, q.B = w, w
-		return q
-	}
+	aa, bb := p, p
+	aa.Geometry, aa.A, aa.B = source, t.a, t.a
+	bb.Geometry, bb.A, bb.B = target, t.b, t.b
 	for _, part := range []struct {
 		to *Term
 		p  Problem
-	}{{&d.AB, p}, {&d.AA, within(points.X, t.a)}, {&d.BB, within(points.Y, t.b)}} {
+	}{{&d.AB, p}, {&d.AA, aa}, {&d.BB, bb}} {
 		s := settings
 		if part.to != &d.AB {
 			s.Start = nil // it belongs to the target of the first term
@@ -102,12 +100,35 @@ func SolveDivergence(ctx context.Context, dev gpu.Device, p Problem, settings Se
 		}
 	}
 	if !p.Source.IsExact() {
-		diff := total(t.a) - total(t.b)
+		diff := measure.Mass(t.a) - measure.Mass(t.b)
 		d.MassTerm = t.eps / 2 * diff * diff
 	}
 	d.Value = d.AB.Value - d.AA.Value/2 - d.BB.Value/2 + d.MassTerm
 	d.Duration = time.Since(start)
 	return d, nil
+}
+
+// within are the geometries of the source with itself and of the target with itself.
+func within(g geometry.Geometry) (source, target geometry.Geometry, err error) {
+	switch g := g.(type) {
+	case geometry.Points:
+		return geometry.Points{X: g.X, Y: g.X, N: g.N, M: g.N, D: g.D, Ground: g.Ground},
+			geometry.Points{X: g.Y, Y: g.Y, N: g.M, M: g.M, D: g.D, Ground: g.Ground}, nil
+	case geometry.Grid:
+		if g.Dim() == 0 {
+			break
+		}
+		x, y := geometry.Grid{Ground: g.Ground}, geometry.Grid{Ground: g.Ground}
+		for _, a := range g.Axes {
+			x.Axes = append(x.Axes, geometry.Axis{X: a.X, Weight: a.Weight})
+			if a.Y == nil {
+				a.Y = a.X
+			}
+			y.Axes = append(y.Axes, geometry.Axis{X: a.Y, Weight: a.Weight})
+		}
+		return x, y, nil
+	}
+	return nil, nil, fmt.Errorf("divergence: %w: a cost matrix between two sets says nothing of the costs within each", solver.ErrInvalid)
 }
 
 // symmetricMap is the averaged update f <- (f + damp softmin(f))/2 of a problem

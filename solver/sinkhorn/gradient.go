@@ -8,6 +8,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -27,9 +28,10 @@ import (
 // masses, and A and B hold its derivative in the directions that keep them
 // equal: A is defined up to a constant that B has with the opposite sign. A
 // step of A alone must sum to zero. Where two points coincide, |x-y| has no
-// derivative; such a pair adds nothing.
+// derivative; such a pair adds nothing. Points of a grid move each by itself, in the
+// coordinates of its axes.
 type Gradient struct {
-	X, Y []float64 // (n, d) and (m, d); nil of a cost matrix
+	X, Y []float64 // (n, d) and (m, d); nil where costs are given
 	A, B []float64 // (n) and (m)
 }
 
@@ -50,14 +52,14 @@ func (p Plan) Gradient(ctx context.Context, dev gpu.Device) (*Gradient, error) {
 
 // SourceGradient is the part X of the gradient, in half of the passes.
 func (p Plan) SourceGradient(ctx context.Context, dev gpu.Device) ([]float64, error) {
-	if _, err := p.points(); err != nil {
+	if _, _, err := p.cloud(); err != nil {
 		return nil, err
 	}
 	x, _, err := p.sourceGradient(ctx, dev)
 	return x, err
 }
 
-// sourceGradient returns the derivatives by x, nil of a cost matrix, and by a.
+// sourceGradient returns the derivatives by x, nil where costs are given, and by a.
 func (p Plan) sourceGradient(ctx context.Context, dev gpu.Device) (x, a []float64, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
@@ -82,7 +84,7 @@ func (p Plan) sourceGradient(ctx context.Context, dev gpu.Device) (x, a []float6
 		}
 		return t
 	}
-	out, g, logb := put(make([]float64, n), n), put(p.G, m), put(logs(p.B), m)
+	out, g, logb := put(make([]float64, n), n), put(p.G, m), put(measure.Logs(p.B), m)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -94,19 +96,19 @@ func (p Plan) sourceGradient(ctx context.Context, dev gpu.Device) (x, a []float6
 		return nil, nil, err
 	}
 	a, ratio := make([]float64, n), make([]float64, n)
-	massB := total(p.B)
+	massB := measure.Mass(p.B)
 	for i, f := range p.F {
 		ratio[i] = math.Exp((f - s[i]) / p.Epsilon)
 		a[i] = p.Source.slope(f, p.A[i]) - p.Epsilon*(ratio[i]-massB)
 	}
-	points, ok := p.Geometry.(geometry.Points)
-	if !ok {
+	d := p.Geometry.Dim()
+	if d == 0 {
 		return nil, a, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	grad := put(make([]float64, n*points.D), n, points.D)
+	grad := put(make([]float64, n*d), n, d)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,10 +118,11 @@ func (p Plan) sourceGradient(ctx context.Context, dev gpu.Device) (x, a []float6
 	if x, err = tensor.Values[float64](grad); err != nil {
 		return nil, nil, err
 	}
+	points, _ := p.Geometry.(geometry.Points)
 	for i := range n {
-		row := x[i*points.D : (i+1)*points.D]
+		row := x[i*d : (i+1)*d]
 		if points.Ground == geometry.Cosine {
-			offSphere(row, points.X[i*points.D:(i+1)*points.D])
+			offSphere(row, points.X[i*d:(i+1)*d])
 		}
 		// A point without mass does not matter, however far its ratio.
 		mass := 0.0
@@ -161,7 +164,7 @@ func (d *Divergence) Gradient(ctx context.Context, dev gpu.Device) (*Gradient, e
 	}
 	mass := 0.0
 	if !d.AB.Plan.Source.IsExact() {
-		mass = d.Epsilon * (total(d.AB.Plan.A) - total(d.AB.Plan.B))
+		mass = d.Epsilon * (measure.Mass(d.AB.Plan.A) - measure.Mass(d.AB.Plan.B))
 	}
 	for _, side := range []struct {
 		of    Plan

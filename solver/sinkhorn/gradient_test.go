@@ -13,7 +13,7 @@ import (
 )
 
 // steep are the settings of values that are differentiated.
-var steep = Settings{Tolerance: 1e-13, MaxIterations: 100000, Precision: Double}
+var steep = Settings{Tolerance: 1e-13, MaxIterations: 100000, Precision: solver.Double}
 
 // slope is the derivative of value at 0 from five points, whose error is of
 // order h⁴, and rounding 1e-15/h.

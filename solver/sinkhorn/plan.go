@@ -9,6 +9,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -62,37 +63,26 @@ func (p Plan) Validate() error {
 	return errors.Join(errs...)
 }
 
-// points is the plan's geometry where it has points.
-func (p Plan) points() (geometry.Points, error) {
-	if err := p.Validate(); err != nil {
-		return geometry.Points{}, err
-	}
-	g, ok := p.Geometry.(geometry.Points)
-	if !ok {
-		return g, fmt.Errorf("plan: %w: its geometry is a %v, which has no points", solver.ErrInvalid, p.Geometry.Cost())
-	}
-	return g, nil
-}
-
 // BarycentricMap returns (Σ_j P_ij y_j) / (Σ_j P_ij) for every source point:
-// (n, d). It is the mean of the target given the source point.
+// (n, d). It is the mean of the target given the source point. On a grid it costs
+// what sweeps do.
 func (p Plan) BarycentricMap(ctx context.Context, dev gpu.Device) ([]float64, error) {
-	g, err := p.points()
+	g, u, err := p.cloud()
 	if err != nil {
 		return nil, err
 	}
-	return p.mean(ctx, dev, g, g.Y, g.D, p.Epsilon, p.G)
+	return p.mean(ctx, dev, p.Geometry, u.own(g.Y), g.D, p.Epsilon, p.G)
 }
 
 // Map is the barycentric map at points that need not be source points:
 // x: (k, d) to (k, d), from the target potential alone (Pooladian and
 // Niles-Weed 2021).
 func (p Plan) Map(ctx context.Context, dev gpu.Device, x []float64) ([]float64, error) {
-	g, err := p.at(x)
+	g, u, err := p.at(x)
 	if err != nil {
 		return nil, err
 	}
-	return p.mean(ctx, dev, g, g.Y, g.D, p.Epsilon, p.G)
+	return p.mean(ctx, dev, g, u.own(g.Y), g.D, p.Epsilon, p.G)
 }
 
 // Transport is the plan's mean of any function of the target: v: (m, k), given
@@ -109,16 +99,16 @@ func (p Plan) Transport(ctx context.Context, dev gpu.Device, v []float64, k int)
 	return p.mean(ctx, dev, p.Geometry, v, k, p.Epsilon, p.G)
 }
 
-// at is the geometry of other source points and the plan's targets.
-func (p Plan) at(x []float64) (geometry.Points, error) {
-	g, err := p.points()
-	if err != nil {
-		return g, err
+// at is the geometry of other source points and the plan's targets, as in cloud.
+func (p Plan) at(x []float64) (g geometry.Points, u units, err error) {
+	if g, u, err = p.cloud(); err != nil {
+		return g, nil, err
 	}
 	if len(x) == 0 || len(x)%g.D != 0 {
-		return g, fmt.Errorf("plan: points: %w: %d numbers, want a multiple of the dimension %d", solver.ErrInvalid, len(x), g.D)
+		return g, nil, fmt.Errorf("plan: points: %w: %d numbers, want a multiple of the dimension %d", solver.ErrInvalid, len(x), g.D)
 	}
-	return geometry.NewPoints(x, g.Y, g.D, g.Ground)
+	g, err = geometry.NewPoints(u.cloud(x), g.Y, g.D, g.Ground)
+	return g, u, err
 }
 
 // mean returns Σ_j w_ij v_j with w_i = softmax_j(log b_j + (g_j - c_ij)/ε).
@@ -146,7 +136,7 @@ func (p Plan) mean(ctx context.Context, dev gpu.Device, geom geometry.Geometry, 
 		}
 		return t
 	}
-	gT, logb, vT := put(g, m), put(logs(p.B), m), put(v, m, k)
+	gT, logb, vT := put(g, m), put(measure.Logs(p.B), m), put(v, m, k)
 	f, r := put(make([]float64, n), n), put(make([]float64, n*k), n, k)
 	if err != nil {
 		return nil, err
@@ -171,20 +161,21 @@ const latest = 1 - 1e-3
 //	w = softmax_j( log b_j + g_j/ε - |x - y_j|²/(2ε(1-t)) )
 //
 // in the convention of cost |x-y|²/2, whose reference is a Brownian motion of
-// variance ε; a plan of cost |x-y|² is read as one of half the cost at ε/2. It
-// uses the target potential alone. t is clipped to 0.999, since the drift
-// towards atoms is singular at 1.
+// variance ε; a plan of cost |x-y|² is read as one of half the cost at ε/2, and
+// along an axis of a grid with a weight the variance is ε over that. It uses the
+// target potential alone. t is clipped to 0.999, since the drift towards atoms is
+// singular at 1.
 func (p Plan) Drift(ctx context.Context, dev gpu.Device, t float64, x []float64) ([]float64, error) {
 	if !(t >= 0 && t <= 1) {
 		return nil, fmt.Errorf("plan: drift: time: %w: got %v, want 0 to 1", solver.ErrInvalid, t)
 	}
-	g, err := p.at(x)
+	g, u, err := p.at(x)
 	if err != nil {
 		return nil, err
 	}
-	variance, ok := p.Geometry.Cost().BrownianVariance(p.Epsilon)
+	variance, ok := g.Ground.BrownianVariance(p.Epsilon)
 	if !ok {
-		return nil, fmt.Errorf("plan: drift: %w: cost %v belongs to no Brownian motion, want sqeuclidean or halfsqeuclidean", solver.ErrInvalid, p.Geometry.Cost())
+		return nil, fmt.Errorf("plan: drift: %w: cost %v belongs to no Brownian motion, want sqeuclidean or halfsqeuclidean", solver.ErrInvalid, g.Ground)
 	}
 	rest := 1 - min(t, latest)
 	scaled := make([]float64, len(p.G))
@@ -192,20 +183,20 @@ func (p Plan) Drift(ctx context.Context, dev gpu.Device, t float64, x []float64)
 		scaled[j] = v / p.Epsilon * variance * rest
 	}
 	g.Ground = geometry.HalfSqEuclidean
-	u, err := p.mean(ctx, dev, g, g.Y, g.D, variance*rest, scaled)
+	drift, err := p.mean(ctx, dev, g, u.own(g.Y), g.D, variance*rest, scaled)
 	if err != nil {
 		return nil, err
 	}
-	for i := range u {
-		u[i] = (u[i] - x[i]) / rest
+	for i := range drift {
+		drift[i] = (drift[i] - x[i]) / rest
 	}
-	return u, nil
+	return drift, nil
 }
 
 // Score returns ∇ log p_t at points x: (k, d), where p_t is the law of the
 // bridge at time t in (0, 1): the sum of the drifts of the bridge and of its
-// time reversal, over the variance of the reference. Times are clipped to
-// [0.001, 0.999].
+// time reversal, over the variance of the reference along each coordinate. Times
+// are clipped to [0.001, 0.999].
 func (p Plan) Score(ctx context.Context, dev gpu.Device, t float64, x []float64) ([]float64, error) {
 	if !(t >= 0 && t <= 1) {
 		return nil, fmt.Errorf("plan: score: time: %w: got %v, want 0 to 1", solver.ErrInvalid, t)
@@ -219,9 +210,14 @@ func (p Plan) Score(ctx context.Context, dev gpu.Device, t float64, x []float64)
 	if err != nil {
 		return nil, err
 	}
-	variance, _ := p.Geometry.Cost().BrownianVariance(p.Epsilon)
+	g, u, err := p.cloud()
+	if err != nil {
+		return nil, err
+	}
+	variance, _ := g.Ground.BrownianVariance(p.Epsilon)
 	for i, b := range backward {
-		forward[i] = (forward[i] + b) / variance
+		unit := u.of(i % g.D)
+		forward[i] = (forward[i] + b) / variance * unit * unit
 	}
 	return forward, nil
 }

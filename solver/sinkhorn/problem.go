@@ -89,29 +89,6 @@ func (a Acceleration) String() string {
 	return fmt.Sprintf("Acceleration(%d)", int(a))
 }
 
-// Precision says which arithmetic does the iterations. The certificate is
-// always float64.
-type Precision int
-
-// The precisions.
-const (
-	Ladder Precision = iota // float32 while it makes progress, then float64
-	Single                  // float32 only
-	Double                  // float64 only
-)
-
-func (p Precision) String() string {
-	switch p {
-	case Ladder:
-		return "ladder"
-	case Single:
-		return "f32"
-	case Double:
-		return "f64"
-	}
-	return fmt.Sprintf("Precision(%d)", int(p))
-}
-
 // Settings say how to solve. The zero value is the documented default.
 type Settings struct {
 	// Tolerance is the L1 residual of the optimality conditions, relative to
@@ -128,7 +105,7 @@ type Settings struct {
 	// precision together. 0 means 10000.
 	MaxIterations int
 	Acceleration  Acceleration
-	Precision     Precision
+	Precision     solver.Precision
 	// NoAnnealing starts at the problem's ε at once, instead of coming down
 	// from a large one with warm starts.
 	NoAnnealing bool
@@ -210,7 +187,7 @@ func (s Settings) Validate(m int) error {
 	if s.Acceleration < Auto || s.Acceleration > Overrelaxed {
 		errs = append(errs, fmt.Errorf("sinkhorn: acceleration: %w: got %v", solver.ErrInvalid, s.Acceleration))
 	}
-	if s.Precision < Ladder || s.Precision > Double {
+	if s.Precision < solver.Ladder || s.Precision > solver.Double {
 		errs = append(errs, fmt.Errorf("sinkhorn: precision: %w: got %v", solver.ErrInvalid, s.Precision))
 	}
 	if s.Start != nil && len(s.Start) != m {

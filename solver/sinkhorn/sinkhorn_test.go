@@ -293,13 +293,13 @@ func TestMatrixEqualsPoints(t *testing.T) {
 func TestAllRoadsLeadToOnePlan(t *testing.T) {
 	p := clouds(8, 400, 350, 2, geometry.SqEuclidean)
 	p.Epsilon = .02
-	want := solve(t, p, Settings{Tolerance: 1e-10, Precision: Double}).Certificate
-	for _, precision := range []Precision{Ladder, Single, Double} {
+	want := solve(t, p, Settings{Tolerance: 1e-10, Precision: solver.Double}).Certificate
+	for _, precision := range []solver.Precision{solver.Ladder, solver.Single, solver.Double} {
 		for _, acceleration := range []Acceleration{Auto, None, Anderson, Overrelaxed} {
 			for _, direct := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%v/%v/direct=%v", precision, acceleration, direct), func(t *testing.T) {
 					tol := 1e-6
-					if precision == Single {
+					if precision == solver.Single {
 						tol = 1e-4
 					}
 					r := solve(t, p, Settings{Tolerance: tol, Precision: precision, Acceleration: acceleration, NoAnnealing: direct})
@@ -320,9 +320,9 @@ func TestAccelerationIsNotWorseThanPlain(t *testing.T) {
 		for seed := range uint64(4) {
 			p := clouds(20+seed, 120, 120, 2+int(seed), geometry.SqEuclidean)
 			p.Epsilon = eps
-			plain := solve(t, p, Settings{Acceleration: None, Precision: Double, MaxIterations: 50000})
+			plain := solve(t, p, Settings{Acceleration: None, Precision: solver.Double, MaxIterations: 50000})
 			for _, a := range []Acceleration{Anderson, Overrelaxed} {
-				r := solve(t, p, Settings{Acceleration: a, Precision: Double, MaxIterations: 50000})
+				r := solve(t, p, Settings{Acceleration: a, Precision: solver.Double, MaxIterations: 50000})
 				t.Logf("ε %v, seed %d: %v %d sweeps, plain %d", eps, seed, a, r.Iterations, plain.Iterations)
 				require.Equal(t, solver.Converged, r.Status)
 				if r.Iterations > plain.Iterations+10 {

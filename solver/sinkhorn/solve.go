@@ -7,6 +7,7 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -75,22 +76,22 @@ func Solve(ctx context.Context, dev gpu.Device, p Problem, settings Settings) (*
 func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
 	t = task{geom: p.Geometry, eps: p.Epsilon}
 	t.n, t.m = p.Geometry.Size()
-	t.a, t.b = weightsOf(p.A, t.n), weightsOf(p.B, t.m)
+	t.a, t.b = measure.Weights(p.A, t.n), measure.Weights(p.B, t.m)
 	if !p.Source.IsExact() {
 		t.source = p.Source
 	}
 	if !p.Target.IsExact() {
 		t.target = p.Target
 	}
-	t.mass = total(t.a)
+	t.mass = measure.Mass(t.a)
 	if t.source.IsExact() && t.target.IsExact() {
 		// Six digits were asked for; the plan wants them all.
-		c := t.mass / total(t.b)
+		c := t.mass / measure.Mass(t.b)
 		for j := range t.b {
 			t.b[j] *= c
 		}
 	}
-	t.loga, t.logb = logs(t.a), logs(t.b)
+	t.loga, t.logb = measure.Logs(t.a), measure.Logs(t.b)
 	if mean, err = p.Geometry.Mean(ctx, t.a, t.b); err != nil {
 		return t, 0, err
 	}
@@ -110,31 +111,6 @@ func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
 	return t, mean, nil
 }
 
-func weightsOf(w []float64, n int) []float64 {
-	out := make([]float64, n)
-	for i := range out {
-		out[i] = 1 / float64(n)
-	}
-	copy(out, w)
-	return out
-}
-
-func total(w []float64) float64 {
-	s := 0.0
-	for _, x := range w {
-		s += x
-	}
-	return s
-}
-
-func logs(w []float64) []float64 {
-	l := make([]float64, len(w))
-	for i, x := range w {
-		l[i] = math.Log(x)
-	}
-	return l
-}
-
 // small is the number of pairs up to which float64 costs less than the second
 // stage of a ladder.
 const small = 1 << 16
@@ -144,9 +120,9 @@ const small = 1 << 16
 func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, mean float64) (*bench, error) {
 	dtypes := []tensor.DType{tensor.Float32, tensor.Float64}
 	switch {
-	case r.settings.Precision == Single:
+	case r.settings.Precision == solver.Single:
 		dtypes = dtypes[:1]
-	case r.settings.Precision == Double, t.n*t.m <= small:
+	case r.settings.Precision == solver.Double, t.n*t.m <= small:
 		dtypes = dtypes[1:]
 	}
 	ladder := epsilons(t.eps, mean, r.settings.NoAnnealing || r.settings.Start != nil)

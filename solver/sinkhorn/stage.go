@@ -5,6 +5,7 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -187,7 +188,7 @@ func (s *bench) sweep(g, image []float64, eps float64, relax *relaxation) (resid
 		}
 	}
 	if s.plateaus() {
-		s.dual = s.source.dual(s.f, s.a) + s.target.dual(g, s.b) - eps*total(col)
+		s.dual = s.source.dual(s.f, s.a) + s.target.dual(g, s.b) - eps*measure.Mass(col)
 	}
 	return (rows + cols) / s.mass, nil
 }

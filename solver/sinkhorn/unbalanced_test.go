@@ -14,6 +14,7 @@ import (
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/exact"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 )
 
 // primal is the value of a plan by its definition.
@@ -133,7 +134,7 @@ func small4(seed uint64, eps float64, source, target Penalty) Problem {
 		w[i] = .2 + math.Abs(w[i])
 	}
 	a, b := w[:4], w[4:]
-	sa, sb := total(a), total(b)
+	sa, sb := measure.Mass(a), measure.Mass(b)
 	for i := range a {
 		a[i] /= sa
 	}
@@ -263,10 +264,10 @@ func TestPartialTransport(t *testing.T) {
 	}
 	lp, err := exact.Solver{}.Solve(t.Context(), exact.Problem{
 		Costs: exact.Matrix{C: c, N: n + 1, M: m + 1},
-		A:     append(slices.Clone(a), total(b)), B: append(slices.Clone(b), total(a)),
+		A:     append(slices.Clone(a), measure.Mass(b)), B: append(slices.Clone(b), measure.Mass(a)),
 	})
 	require.NoError(t, err)
-	kl, moved := total(a)*total(b), 0.0
+	kl, moved := measure.Mass(a)*measure.Mass(b), 0.0
 	for _, e := range lp.Plan {
 		if e.I < n && e.J < m {
 			kl += e.Mass*math.Log(e.Mass/(a[e.I]*b[e.J])) - e.Mass
@@ -362,7 +363,7 @@ func TestAllRoadsWithPenalties(t *testing.T) {
 		for j := range p.B {
 			p.B[j] = 3. / 250
 		}
-		want := solve(t, p, Settings{Tolerance: 1e-10, Precision: Double})
+		want := solve(t, p, Settings{Tolerance: 1e-10, Precision: solver.Double})
 		require.Equal(t, solver.Converged, want.Status)
 		for _, acceleration := range []Acceleration{None, Anderson, Overrelaxed} {
 			for _, direct := range []bool{false, true} {
