@@ -53,10 +53,10 @@ peers: ## install the libraries that bench compares with, outside the project
 bench: build emu ## run the suites and their peers; rows go to bench/results
 	bench/run.sh
 
-docs: build ## regenerate docs/solve.md and the figures of README.md
+docs: build ## regenerate docs/{solve,static,timecourse}.md and the figures of README.md
 	docs/make.sh
 
-docs-long: ## train the bridges of docs/light-bridges.md again (half an hour)
+docs-long: ## train the bridges of docs/light-bridges.md again (an hour)
 	$(GO) build -o bin/ ./docs/light
 	bin/light -root .
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docs/make.sh - regenerates docs/solve.md and the figures of README.md:
+# docs/make.sh - regenerates docs/{solve,static,timecourse}.md and the figures of README.md:
 # builds the program, runs the commands that the page shows, keeps their results
 # in docs/data and their pictures in docs/pictures.
 #
