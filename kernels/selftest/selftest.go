@@ -29,6 +29,7 @@ type Family struct {
 func Families() []Family {
 	return []Family{
 		{"philox", draws}, {"cost", costs}, {"softmin", softmins}, {"duallse", duals}, {"langevin", steps}, {"ou", transitions},
+		{"axis", axes}, {"fdual", roots}, {"ensemble", ensembles},
 		{"gmm", mixtures}, {"proximal", inverses}, {"batch", batches}, {"adam", adams},
 	}
 }
