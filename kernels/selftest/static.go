@@ -14,7 +14,7 @@ import (
 func axes(dev gpu.Device) error {
 	a := &arena{dev: dev}
 	defer a.free()
-	const outer, inner = 2, 5
+	const outer, inner = 2, 3
 	in, hin := a.normal(outer, n, inner)
 	logk, hk := a.normal(m, n)
 	out := a.empty(tensor.Float32, outer, m, inner)
@@ -42,10 +42,11 @@ func axes(dev gpu.Device) error {
 func roots(dev gpu.Device) error {
 	a := &arena{dev: dev}
 	defer a.free()
-	x, hx := a.normal(n, d)
+	const rows = 5 // each a search
+	x, hx := a.normal(rows, d)
 	y, hy := a.normal(d, m) // transposed
 	q, hq := a.normal(m)
-	p := a.empty(tensor.Float32, n)
+	p := a.empty(tensor.Float32, rows)
 	if a.err != nil {
 		return a.err
 	}
@@ -80,7 +81,7 @@ func roots(dev gpu.Device) error {
 func ensembles(dev gpu.Device) error {
 	a := &arena{dev: dev}
 	defer a.free()
-	ns, ms := []int{n, 1, 5}, []int{m, 7, 1}
+	ns, ms := []int{9, 1, 5}, []int{11, 7, 1}
 	layout, err := ensemble.NewLayout(dev, ns, ms)
 	if err != nil {
 		return err
