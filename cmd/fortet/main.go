@@ -56,7 +56,10 @@ type command struct {
 	setup func(*pflag.FlagSet) func(*session, []string) error
 }
 
-var commands = []command{doctorCommand, solveCommand, divergenceCommand, barycenterCommand, bridgeCommand, trainCommand, sampleCommand, evalCommand, dataCommand, plotCommand, demoCommand, multimarginalCommand, discreteCommand}
+var commands = []command{
+	doctorCommand, solveCommand, divergenceCommand, bridgeCommand, multimarginalCommand, barycenterCommand, discreteCommand,
+	trainCommand, sampleCommand, evalCommand, dataCommand, plotCommand, demoCommand,
+}
 
 // session is what a command works with: the global flags, the streams, and
 // the device, which is opened when it is first asked for.
@@ -209,7 +212,7 @@ func names() string {
 func overview(w io.Writer) {
 	fmt.Fprint(w, "fortet: Schrödinger bridges and entropic optimal transport\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  fortet %-11s %s\n", c.name, c.does)
+		fmt.Fprintf(w, "  fortet %-14s %s\n", c.name, c.does)
 	}
 	fmt.Fprint(w, "\n`fortet COMMAND --help` shows flags and an example. Begin with `fortet demo`.\n")
 }
