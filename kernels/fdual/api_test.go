@@ -10,6 +10,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/kernels/fdual"
 	kt "github.com/fortet/fortet/kernels/kerneltest"
+	"github.com/fortet/fortet/kernels/softmin"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -37,7 +38,7 @@ func TestErrors(t *testing.T) {
 		{func(p *fdual.Pairs, _ *fdual.RowsArgs) { p.YT = put(d, 3, 2) }, "y: invalid tensor: shape (3, 2), want (2, 2)"},
 		{func(p *fdual.Pairs, _ *fdual.RowsArgs) { p.Q = tensor.Tensor{} }, "q: invalid tensor: missing"},
 		{func(p *fdual.Pairs, _ *fdual.RowsArgs) { p.Matrix = put(d, 4, 3) }, "matrix"},
-		{func(p *fdual.Pairs, _ *fdual.RowsArgs) { p.Cost, p.Matrix = fdual.Matrix, put(d, 4, 3) }, "want none with a cost matrix"},
+		{func(p *fdual.Pairs, _ *fdual.RowsArgs) { p.Cost, p.Matrix = softmin.Matrix, put(d, 4, 3) }, "want none with a cost matrix"},
 		{func(p *fdual.Pairs, _ *fdual.RowsArgs) { p.X = put(d, 4) }, "x: invalid tensor"},
 		{func(p *fdual.Pairs, _ *fdual.RowsArgs) { p.X = put(tensor.Int32, 4, 2) }, "want f32 or f64"},
 		{func(p *fdual.Pairs, _ *fdual.RowsArgs) { p.X = put(d, 0, 2) }, "at least one of each"},

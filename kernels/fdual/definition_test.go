@@ -6,6 +6,7 @@ import (
 
 	"github.com/fortet/fortet/kernels/fdual"
 	kt "github.com/fortet/fortet/kernels/kerneltest"
+	"github.com/fortet/fortet/kernels/softmin"
 )
 
 // density is φ(z) and |φ'(z)|, written out; f and ψ of that φ.
@@ -94,7 +95,7 @@ func instance[T kt.Float](p fdual.Pairs, n, m, d int, seed uint64) problem[T] {
 			s.q[j] -= least
 		}
 	}
-	if p.Cost == fdual.Matrix {
+	if p.Cost == softmin.Matrix {
 		s.matrix = make([]T, n*m)
 		for i := range s.matrix {
 			s.matrix[i] = T(3 * rng.Float64())
@@ -108,7 +109,7 @@ func instance[T kt.Float](p fdual.Pairs, n, m, d int, seed uint64) problem[T] {
 
 // pair is (c_ij, log w_ij, z_ij - p_i); ok is false where the weight is zero.
 func (s problem[T]) pair(i, j int) (c, logw, z float64, ok bool) {
-	if s.pairs.Cost == fdual.Matrix {
+	if s.pairs.Cost == softmin.Matrix {
 		c = float64(s.matrix[i*s.m+j])
 	} else {
 		for k := range s.d {
@@ -116,9 +117,9 @@ func (s problem[T]) pair(i, j int) (c, logw, z float64, ok bool) {
 			c += t * t
 		}
 		switch s.pairs.Cost {
-		case fdual.HalfSqEuclidean:
+		case softmin.HalfSqEuclidean:
 			c /= 2
-		case fdual.Euclidean:
+		case softmin.Euclidean:
 			c = math.Sqrt(c)
 		}
 	}

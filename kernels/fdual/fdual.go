@@ -26,6 +26,7 @@ import (
 	"math"
 
 	"github.com/fortet/fortet/gpu"
+	"github.com/fortet/fortet/kernels/softmin"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -55,31 +56,6 @@ func (l Law) String() string {
 	return fmt.Sprintf("Law(%d)", int(l))
 }
 
-// Cost is the ground cost of Pairs.
-type Cost int
-
-// The ground costs.
-const (
-	SqEuclidean     Cost = iota // |x - y|²
-	HalfSqEuclidean             // |x - y|² / 2
-	Euclidean                   // |x - y|
-	Matrix                      // given, entry by entry
-)
-
-func (c Cost) String() string {
-	switch c {
-	case SqEuclidean:
-		return "sqeuclidean"
-	case HalfSqEuclidean:
-		return "half-sqeuclidean"
-	case Euclidean:
-		return "euclidean"
-	case Matrix:
-		return "matrix"
-	}
-	return fmt.Sprintf("Cost(%d)", int(c))
-}
-
 // Pairs are n sources against m targets. All tensors have one element type,
 // float32 or float64, and lie on the device that the operation is given.
 type Pairs struct {
@@ -95,7 +71,7 @@ type Pairs struct {
 	Law   Law
 	A     float64 // of Power, neither 1 nor infinite
 	Delta float64 // of TotalVariation, above 0
-	Cost  Cost
+	Cost  softmin.Cost
 }
 
 // RowsArgs are the arguments of Rows beside the pairs.
@@ -195,7 +171,7 @@ func (p Pairs) check(op string, dev gpu.Device) (sizes, error) {
 	if p.Law < Exp || p.Law > TotalVariation {
 		invalid("law", gpu.ErrInvalid, "got %v", p.Law)
 	}
-	if p.Cost < SqEuclidean || p.Cost > Matrix {
+	if p.Cost < softmin.SqEuclidean || p.Cost > softmin.Matrix {
 		invalid("cost", gpu.ErrInvalid, "got %v", p.Cost)
 	}
 	if p.Law == Power && (p.A == 1 || math.IsNaN(p.A) || math.IsInf(p.A, 0)) {
@@ -214,7 +190,7 @@ func (p Pairs) check(op string, dev gpu.Device) (sizes, error) {
 		invalid("shift", gpu.ErrInvalid, "got %v, want a finite number", p.Shift)
 	}
 	first, name := p.X, "x"
-	if p.Cost == Matrix {
+	if p.Cost == softmin.Matrix {
 		first, name = p.Matrix, "matrix"
 		if !p.X.IsZero() || !p.YT.IsZero() {
 			invalid("x, y", tensor.ErrInvalid, "got %v and %v, want none with a cost matrix", p.X, p.YT)
@@ -225,7 +201,7 @@ func (p Pairs) check(op string, dev gpu.Device) (sizes, error) {
 	if len(errs) == 0 && len(first.Shape()) != 2 {
 		invalid(name, tensor.ErrInvalid, "got %v, want two axes", first)
 	}
-	if len(errs) == 0 && p.Cost != Matrix && len(p.YT.Shape()) != 2 {
+	if len(errs) == 0 && p.Cost != softmin.Matrix && len(p.YT.Shape()) != 2 {
 		invalid("y", tensor.ErrInvalid, "got %v, want two axes", p.YT)
 	}
 	if len(errs) > 0 {
@@ -235,11 +211,11 @@ func (p Pairs) check(op string, dev gpu.Device) (sizes, error) {
 		return s, fmt.Errorf("%s: %s: %w: got %v, want f32 or f64", op, name, tensor.ErrInvalid, first)
 	}
 	s.n, s.m = first.Dim(0), first.Dim(1)
-	if p.Cost != Matrix {
+	if p.Cost != softmin.Matrix {
 		s.d, s.m = first.Dim(1), p.YT.Dim(1)
 	}
 	const limit = 1 << 40
-	if s.n < 1 || s.m < 1 || (p.Cost != Matrix && s.d < 1) || s.n > limit || s.m > limit {
+	if s.n < 1 || s.m < 1 || (p.Cost != softmin.Matrix && s.d < 1) || s.n > limit || s.m > limit {
 		return s, fmt.Errorf("%s: %w: %d by %d pairs of dimension %d, want at least one of each", op, tensor.ErrInvalid, s.n, s.m, s.d)
 	}
 	return s, tensor.Check(op, dev, p.args(s)...)
@@ -251,7 +227,7 @@ func (p Pairs) args(s sizes) []tensor.Arg {
 		tensor.Want("q", p.Q, s.dtype, s.m),
 		tensor.Maybe("log b", p.LogB, s.dtype, s.m),
 	}
-	if p.Cost == Matrix {
+	if p.Cost == softmin.Matrix {
 		return append(potentials, tensor.Want("matrix", p.Matrix, s.dtype, s.n, s.m))
 	}
 	return append(potentials,

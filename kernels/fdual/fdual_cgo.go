@@ -17,6 +17,7 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/kernels/include"
+	"github.com/fortet/fortet/kernels/softmin"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -51,10 +52,10 @@ func (p Pairs) c(s sizes) C.fortet_fdual_pairs {
 		TotalVariation: C.FORTET_FDUAL_TV,
 	}
 	costs := [...]C.int32_t{
-		SqEuclidean:     C.FORTET_SQEUCLIDEAN,
-		HalfSqEuclidean: C.FORTET_HALF_SQEUCLIDEAN,
-		Euclidean:       C.FORTET_EUCLIDEAN,
-		Matrix:          C.FORTET_MATRIX,
+		softmin.SqEuclidean:     C.FORTET_SQEUCLIDEAN,
+		softmin.HalfSqEuclidean: C.FORTET_HALF_SQEUCLIDEAN,
+		softmin.Euclidean:       C.FORTET_EUCLIDEAN,
+		softmin.Matrix:          C.FORTET_MATRIX,
 	}
 	return C.fortet_fdual_pairs{
 		x: p.X.Ptr(), yt: p.YT.Ptr(), matrix: p.Matrix.Ptr(), q: p.Q.Ptr(), logb: p.LogB.Ptr(),

@@ -12,6 +12,7 @@ import (
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/kernels/fdual"
 	kt "github.com/fortet/fortet/kernels/kerneltest"
+	"github.com/fortet/fortet/kernels/softmin"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -22,7 +23,7 @@ func (s problem[T]) upload(t testing.TB, dev gpu.Device) (fdual.Pairs, []*kt.Arr
 	q, logb := kt.Put(t, dev, s.q), kt.Put(t, dev, s.logb)
 	p.Q, p.LogB = q.Tensor, logb.Tensor
 	in := []*kt.Array[T]{q, logb}
-	if p.Cost == fdual.Matrix {
+	if p.Cost == softmin.Matrix {
 		c := kt.Put(t, dev, s.matrix, s.n, s.m)
 		p.Matrix = c.Tensor
 		return p, append(in, c)
@@ -108,7 +109,7 @@ func rows[T kt.Float](t *testing.T, dev gpu.Device) {
 			if (k+number)%2 == 0 {
 				continue // the other half of the sizes is that of the other laws
 			}
-			law.Cost = fdual.Cost((k + number/2) % 4)
+			law.Cost = softmin.Cost((k + number/2) % 4)
 			s := instance[T](law, size[0], size[1], size[2], uint64(k))
 			p, _, steps := solve(t, dev, s, nil)
 			start := make([]T, s.n)
@@ -270,7 +271,7 @@ func TestNoRoot(t *testing.T) {
 	inf, nan := math.Inf(1), math.NaN()
 	kt.Each(t, func(t *testing.T, dev kt.Target) {
 		for name, law := range laws() {
-			law.Cost = fdual.Matrix
+			law.Cost = softmin.Matrix
 			s := instance[float64](law, 4, 3, 0, 1)
 			s.logb, s.q = []float64{-1, -1, -2}, []float64{0, 0.1, 0.2}
 			s.matrix = []float64{

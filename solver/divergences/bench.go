@@ -5,6 +5,7 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/kernels/fdual"
+	"github.com/fortet/fortet/kernels/softmin"
 	"github.com/fortet/fortet/solver/geometry"
 	"github.com/fortet/fortet/tensor"
 )
@@ -23,7 +24,7 @@ type side struct {
 	dtype         tensor.DType
 	n, m          int
 	x, yt, matrix tensor.Tensor
-	cost          fdual.Cost
+	cost          softmin.Cost
 	logw, q       tensor.Tensor // (m) log weights and potential of the others
 	p             tensor.Tensor // (n) own potential
 	mass          tensor.Tensor // (n)
@@ -72,16 +73,16 @@ func (s *side) costs(g geometry.Geometry) (err error) {
 		for i := range s.n {
 			g.Row(i, c[i*s.m:(i+1)*s.m])
 		}
-		s.cost = fdual.Matrix
+		s.cost = softmin.Matrix
 		s.matrix, err = s.put(c, s.n, s.m)
 		return err
 	}
 	x, y := centred(p)
 	switch p.Ground {
 	case geometry.HalfSqEuclidean, geometry.Cosine:
-		s.cost = fdual.HalfSqEuclidean
+		s.cost = softmin.HalfSqEuclidean
 	case geometry.Euclidean:
-		s.cost = fdual.Euclidean
+		s.cost = softmin.Euclidean
 	}
 	if s.x, err = s.put(x, s.n, p.D); err != nil {
 		return err

@@ -51,16 +51,7 @@ func (p Plan) Validate() error {
 		v    []float64
 		n    int
 	}{{"f", p.F, n}, {"g", p.G, m}, {"a", p.A, n}, {"b", p.B, m}} {
-		if len(v.v) != v.n {
-			errs = append(errs, fmt.Errorf("plan: %s: %w: %d numbers, want %d", v.name, solver.ErrInvalid, len(v.v), v.n))
-			continue
-		}
-		for i, x := range v.v {
-			if math.IsNaN(x) || math.IsInf(x, 0) {
-				errs = append(errs, fmt.Errorf("plan: %s: %w: entry %d is %v, want a finite number", v.name, solver.ErrInvalid, i, x))
-				break
-			}
-		}
+		errs = append(errs, measure.CheckFinite("plan: "+v.name, v.v, v.n))
 	}
 	if !(p.Epsilon > 0) || math.IsInf(p.Epsilon, 0) {
 		errs = append(errs, fmt.Errorf("plan: epsilon: %w: got %v, want a finite number above 0", solver.ErrInvalid, p.Epsilon))
@@ -272,9 +263,6 @@ func average(w, v []float64, k int) []float64 {
 	return out
 }
 
-// Pair is a draw from a plan: indices of a source and a target point.
-type Pair struct{ I, J int }
-
 // Purposes of draws: what keeps those of one seed apart from each other.
 const (
 	drawPair = 1
@@ -283,54 +271,16 @@ const (
 
 // Sample draws k pairs from the plan, normalised to mass one. Draw s is a
 // function of the plan, the seed and s alone.
-func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]Pair, error) {
+func (p Plan) Sample(ctx context.Context, k int, seed uint64) ([]draw.Pair, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	if k < 1 {
-		return nil, fmt.Errorf("plan: sample: %w: got %d draws, want at least 1", solver.ErrInvalid, k)
-	}
 	n, m := p.Geometry.Size()
-	cumulative := make([]float64, n)
-	row := p.rows()
-	err := parallel.Each(ctx, 0, n, func(i int) {
-		if p.A[i] > 0 {
-			v := make([]float64, m)
-			row(i, v)
-			cumulative[i] = measure.Mass(v)
-		}
-	})
+	pairs, err := draw.Pairs(ctx, n, m, k, philox.Draw{Seed: seed, Purpose: drawPair}, p.rows())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("plan: %w", err)
 	}
-	draw.Cumulate(cumulative)
-	if mass := cumulative[n-1]; !(mass > 0) || math.IsInf(mass, 1) {
-		return nil, fmt.Errorf("plan: sample: %w: its mass is %v, want a finite number above 0", solver.ErrInvalid, mass)
-	}
-	// Of draw s, the first uniform chooses the source point, the second the target.
-	uniforms := make([]float64, 2*k)
-	if err := philox.HostUniform(uniforms, 2, philox.Draw{Seed: seed, Purpose: drawPair}); err != nil {
-		return nil, err
-	}
-	pairs := make([]Pair, k)
-	draws := make([][]int, n) // of each source point
-	for s := range pairs {
-		i := draw.Pick(cumulative, uniforms[2*s])
-		pairs[s].I = i
-		draws[i] = append(draws[i], s)
-	}
-	err = parallel.Each(ctx, 0, n, func(i int) {
-		if len(draws[i]) == 0 {
-			return
-		}
-		v := make([]float64, m)
-		row(i, v)
-		draw.Cumulate(v)
-		for _, s := range draws[i] {
-			pairs[s].J = draw.Pick(v, uniforms[2*s+1])
-		}
-	})
-	return pairs, err
+	return pairs, nil
 }
 
 // Paths draws k paths of the bridge at ascending times in [0, 1]: pairs from the

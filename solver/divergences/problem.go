@@ -44,6 +44,7 @@ import (
 
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor"
 )
@@ -131,8 +132,8 @@ func (p Problem) Validate() error {
 	if p.Kind < Regularised || p.Kind > Gibbs {
 		bad("problem", "got %v, want regularised or gibbs", p.Kind)
 	}
-	ma, errA := mass("source weights", p.A, n)
-	mb, errB := mass("target weights", p.B, m)
+	ma, errA := measure.CheckWeights("divergences: source weights", p.A, n)
+	mb, errB := measure.CheckWeights("divergences: target weights", p.B, m)
 	errs = append(errs, errA, errB)
 	if errA == nil && errB == nil && !(math.Abs(ma-mb) <= 1e-6*ma) {
 		bad("weights", "their masses are %v and %v, want equal ones", ma, mb)
@@ -171,27 +172,6 @@ func forbids(g geometry.Geometry) bool {
 		}
 	}
 	return false
-}
-
-// mass is the total of the weights, 1 for nil.
-func mass(name string, w []float64, n int) (float64, error) {
-	if w == nil {
-		return 1, nil
-	}
-	if len(w) != n {
-		return 0, fmt.Errorf("divergences: %s: %w: %d weights for %d points", name, solver.ErrInvalid, len(w), n)
-	}
-	total := 0.0
-	for i, x := range w {
-		if !(x >= 0) || math.IsInf(x, 1) {
-			return 0, fmt.Errorf("divergences: %s: %w: weight %d is %v, want a finite number of at least 0", name, solver.ErrInvalid, i, x)
-		}
-		total += x
-	}
-	if !(total > 0) || math.IsInf(total, 1) {
-		return 0, fmt.Errorf("divergences: %s: %w: they sum to %v, want a finite number above 0", name, solver.ErrInvalid, total)
-	}
-	return total, nil
 }
 
 // Validate reports every fault at once.

@@ -5,12 +5,15 @@ package draw
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sort"
 
 	"github.com/fortet/fortet/internal/parallel"
 	"github.com/fortet/fortet/kernels/philox"
 	"github.com/fortet/fortet/solver"
+	"github.com/fortet/fortet/solver/measure"
 )
 
 // Cumulate turns weights into cumulative weights, in place.
@@ -48,6 +51,52 @@ func Bridge(to, x, y, noise []float64, s, t, end, variance float64) {
 	for k := range to {
 		to[k] = x[k] + w*(y[k]-x[k]) + std*noise[k]
 	}
+}
+
+// Pair is a draw from a plan: indices of a source and a target point.
+type Pair struct{ I, J int }
+
+// Pairs draws k pairs from a plan of n rows and m columns, normalised to mass
+// one: row writes row i of it to out: (m), for several i at a time. Draw s is a
+// function of the plan and of sample s of r alone.
+func Pairs(ctx context.Context, n, m, k int, r philox.Draw, row func(i int, out []float64)) ([]Pair, error) {
+	if k < 1 {
+		return nil, fmt.Errorf("sample: %w: got %d draws, want at least 1", solver.ErrInvalid, k)
+	}
+	cumulative := make([]float64, n)
+	err := parallel.Each(ctx, 0, n, func(i int) {
+		out := make([]float64, m)
+		row(i, out)
+		cumulative[i] = measure.Mass(out)
+	})
+	if err != nil {
+		return nil, err
+	}
+	Cumulate(cumulative)
+	if mass := cumulative[n-1]; !(mass > 0) || math.IsInf(mass, 1) {
+		return nil, fmt.Errorf("sample: %w: the plan's mass is %v, want a finite number above 0", solver.ErrInvalid, mass)
+	}
+	// Of draw s, the first uniform chooses the source point, the second the target.
+	uniforms := make([]float64, 2*k)
+	if err := philox.HostUniform(uniforms, 2, r); err != nil {
+		return nil, err
+	}
+	pairs := make([]Pair, k)
+	bySource := map[int][]int{} // draws of each source point
+	for s := range pairs {
+		pairs[s].I = Pick(cumulative, uniforms[2*s])
+		bySource[pairs[s].I] = append(bySource[pairs[s].I], s)
+	}
+	sources := slices.Collect(maps.Keys(bySource))
+	err = parallel.Each(ctx, 0, len(sources), func(q int) {
+		out := make([]float64, m)
+		row(sources[q], out)
+		Cumulate(out)
+		for _, s := range bySource[sources[q]] {
+			pairs[s].J = Pick(out, uniforms[2*s+1])
+		}
+	})
+	return pairs, err
 }
 
 // CheckTimes says what is wrong with times of paths, which Bridges says too: so

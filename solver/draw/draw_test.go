@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fortet/fortet/kernels/philox"
+	"github.com/fortet/fortet/solver"
 )
 
 func TestPickNeverDrawsWeightZero(t *testing.T) {
@@ -41,4 +44,34 @@ func TestBridge(t *testing.T) {
 	out := []float64{0}
 	Bridge(out, []float64{1}, []float64{5}, []float64{9}, 0, 2, end, variance)
 	require.Equal(t, []float64{5}, out, "at its end")
+}
+
+// Frequencies of pairs are those of the plan; entries of zero are never drawn.
+func TestPairs(t *testing.T) {
+	plan := []float64{.1, 0, .4, 0, 0, 0, .2, .3, 0} // (3, 3), its second row empty
+	row := func(i int, out []float64) { copy(out, plan[3*i:3*i+3]) }
+	const k = 100_000
+	pairs, err := Pairs(t.Context(), 3, 3, k, philox.Draw{Seed: 5}, row)
+	require.NoError(t, err)
+	count := make([]float64, 9)
+	for _, p := range pairs {
+		count[3*p.I+p.J]++
+	}
+	for i, p := range plan {
+		require.InDelta(t, k*p, count[i], 5*math.Sqrt(k*p*(1-p)), "entry %d", i)
+	}
+	few, err := Pairs(t.Context(), 3, 3, 10, philox.Draw{Seed: 5}, row)
+	require.NoError(t, err)
+	require.Equal(t, pairs[:10], few, "a draw does not depend on how many there are")
+	_, err = Pairs(t.Context(), 3, 3, 0, philox.Draw{}, row)
+	require.ErrorIs(t, err, solver.ErrInvalid)
+	_, err = Pairs(t.Context(), 3, 3, 1, philox.Draw{}, func(int, []float64) {})
+	require.ErrorContains(t, err, "mass is 0")
+}
+
+func TestBridgesRefuseTimes(t *testing.T) {
+	for _, times := range [][]float64{nil, {-.1}, {1.1}, {.5, .4}, {math.NaN()}} {
+		_, err := Bridges(t.Context(), 1, 1, times, 1, philox.Draw{}, nil)
+		require.ErrorIs(t, err, solver.ErrInvalid, "%v", times)
+	}
 }

@@ -37,25 +37,16 @@ func (p Plan) Validate() error {
 		v    []float64
 		n    int
 	}{{"f", p.F, n}, {"g", p.G, m}, {"a", p.A, n}, {"b", p.B, m}} {
-		if len(v.v) != v.n {
-			errs = append(errs, fmt.Errorf("plan: %s: %w: %d numbers, want %d", v.name, solver.ErrInvalid, len(v.v), v.n))
-			continue
-		}
-		for i, x := range v.v {
-			if math.IsNaN(x) || math.IsInf(x, 0) {
-				errs = append(errs, fmt.Errorf("plan: %s: %w: entry %d is %v, want a finite number", v.name, solver.ErrInvalid, i, x))
-				break
-			}
-		}
+		errs = append(errs, measure.CheckFinite("plan: "+v.name, v.v, v.n))
 	}
 	if !(p.Epsilon > 0) || math.IsInf(p.Epsilon, 0) {
 		errs = append(errs, fmt.Errorf("plan: epsilon: %w: got %v, want a finite number above 0", solver.ErrInvalid, p.Epsilon))
 	}
 	if len(errs) == 0 {
-		if _, err := mass("a", p.A, n); err != nil {
+		if _, err := measure.CheckWeights("plan: a", p.A, n); err != nil {
 			errs = append(errs, err)
 		}
-		if _, err := mass("b", p.B, m); err != nil {
+		if _, err := measure.CheckWeights("plan: b", p.B, m); err != nil {
 			errs = append(errs, err)
 		}
 	}

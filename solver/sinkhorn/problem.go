@@ -23,6 +23,7 @@ import (
 
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
+	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
 )
 
@@ -145,34 +146,13 @@ func (p Problem) Validate() error {
 		bad("got %v", "epsilon scale", p.Scale)
 	}
 	errs = append(errs, p.Source.validate("source"), p.Target.validate("target"))
-	ma, errA := mass("source weights", p.A, n)
-	mb, errB := mass("target weights", p.B, m)
+	ma, errA := measure.CheckWeights("sinkhorn: source weights", p.A, n)
+	mb, errB := measure.CheckWeights("sinkhorn: target weights", p.B, m)
 	errs = append(errs, errA, errB)
 	if errA == nil && errB == nil && p.Source.IsExact() && p.Target.IsExact() && !(math.Abs(ma-mb) <= 1e-6*ma) {
 		bad("their masses are %v and %v; exact marginals need equal ones, or a penalty rho", "weights", ma, mb)
 	}
 	return errors.Join(errs...)
-}
-
-// mass is the total of the weights, 1 for nil.
-func mass(name string, w []float64, n int) (float64, error) {
-	if w == nil {
-		return 1, nil
-	}
-	if len(w) != n {
-		return 0, fmt.Errorf("sinkhorn: %s: %w: %d weights for %d points", name, solver.ErrInvalid, len(w), n)
-	}
-	total := 0.0
-	for i, x := range w {
-		if !(x >= 0) || math.IsInf(x, 1) {
-			return 0, fmt.Errorf("sinkhorn: %s: %w: weight %d is %v, want a finite number of at least 0", name, solver.ErrInvalid, i, x)
-		}
-		total += x
-	}
-	if !(total > 0) || math.IsInf(total, 1) {
-		return 0, fmt.Errorf("sinkhorn: %s: %w: they sum to %v, want a finite number above 0", name, solver.ErrInvalid, total)
-	}
-	return total, nil
 }
 
 // Validate reports every fault at once. m is the number of target points.
