@@ -139,17 +139,7 @@ func scaleTo(w []float64, mass float64) {
 	}
 }
 
-// The stages are those of package sinkhorn: annealing comes down from the mean
-// cost by a factor per stage, each of which only has to bring the potentials
-// near enough for the next; problems of few pairs are solved in float64 at
-// once; an accelerated stage hands over to the next precision at a multiple of
-// its floor.
 const (
-	annealFactor     = 0.5
-	coarse           = 0.01
-	coarseIterations = 40
-	small            = 1 << 16
-	leaveFactor      = 8
 	// patience is how many steps may pass without a new lowest residual before
 	// plain ones take over from mixed ones, and plainPatience when the iteration is
 	// taken to have stalled.
@@ -160,18 +150,11 @@ const (
 // climb runs the stages: down the ladder of ε, up the ladder of precisions. It
 // returns the bench of the last one.
 func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, mean float64) (*bench, error) {
-	dtypes := []tensor.DType{tensor.Float32, tensor.Float64}
-	switch {
-	case r.settings.Precision == solver.Single:
-		dtypes = dtypes[:1]
-	case r.settings.Precision == solver.Double, t.pairs <= small:
-		dtypes = dtypes[1:]
+	dtypes := r.settings.Precision.DTypes(t.pairs)
+	ladder := []float64{t.eps}
+	if !r.settings.NoAnnealing {
+		ladder = solver.Annealing(mean, t.eps)
 	}
-	var ladder []float64
-	for e := mean; !r.settings.NoAnnealing && e*annealFactor > t.eps; e *= annealFactor {
-		ladder = append(ladder, e)
-	}
-	ladder = append(ladder, t.eps)
 	var b *bench
 	for k, dtype := range dtypes {
 		if b != nil {
@@ -184,11 +167,11 @@ func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, me
 		for _, eps := range ladder {
 			to := goal{tolerance: r.settings.Tolerance, iterations: r.settings.MaxIterations - r.iterations}
 			if eps != t.eps {
-				to.tolerance = max(coarse, to.tolerance)
-				to.iterations = min(to.iterations, coarseIterations)
+				to.tolerance = max(solver.CoarseResidual, to.tolerance)
+				to.iterations = min(to.iterations, solver.CoarseSweeps)
 			}
 			if k < len(dtypes)-1 && r.settings.Acceleration == sinkhorn.Anderson {
-				to.leave = leaveFactor
+				to.leave = solver.LeaveFactor
 			}
 			to.persist = t.debiased && k == len(dtypes)-1
 			b.eps = eps
@@ -237,20 +220,13 @@ type goal struct {
 // of the last accepted one is taken back, and plain steps follow.
 func (r *run) iterate(ctx context.Context, b *bench, to goal) (solver.Status, error) {
 	var (
-		image    = make([]float64, len(r.z))
-		fallback = make([]float64, len(r.z)) // the plain step from the last accepted iterate
-		weights  = make([]float64, len(r.z))
-		mixer    = mixing.NewAnderson(weights)
-		accepted = math.Inf(1) // residual of the last accepted iterate
-		best     = math.Inf(1)
-		lowest   = make([]float64, len(r.z)) // the iterate of best
-		since    = 0                         // iterations since best
-		mixed    = false
-		plain    = 0 // plain steps still to take before mixing again
-		penalty  = 1
-		rescues  = 0 // times that plain steps took over since best
-
-		accelerate = r.settings.Acceleration == sinkhorn.Anderson
+		image   = make([]float64, len(r.z))
+		weights = make([]float64, len(r.z))
+		steps   = mixing.NewSafeguard(weights, 0, r.settings.Acceleration == sinkhorn.Anderson)
+		best    = math.Inf(1)
+		lowest  = make([]float64, len(r.z)) // the iterate of best
+		since   = 0                         // iterations since best
+		rescues = 0                         // times that plain steps took over since best
 	)
 	for range to.iterations {
 		if ctx.Err() != nil {
@@ -268,10 +244,8 @@ func (r *run) iterate(ctx context.Context, b *bench, to goal) (solver.Status, er
 		if residual <= to.tolerance {
 			return solver.Converged, nil
 		}
-		if mixed && !(residual <= 2*accepted) {
-			copy(r.z, fallback)
-			mixer.Forget()
-			plain, penalty, mixed = penalty, min(2*penalty, 64), false
+		if steps.Worse(residual) {
+			steps.TakeBack(r.z)
 			continue
 		}
 		if math.IsNaN(residual) || math.IsInf(residual, 0) {
@@ -284,27 +258,20 @@ func (r *run) iterate(ctx context.Context, b *bench, to goal) (solver.Status, er
 		if since > 8 && residual <= b.floor() || since > plainPatience && !to.persist {
 			return solver.Stalled, nil
 		}
-		if accelerate && plain == 0 && since > patience {
+		if steps.Mixes() && since > patience {
 			if rescues++; rescues == 1 {
 				copy(r.z, lowest)
 			}
-			mixer.Forget()
-			plain, penalty, mixed = plainPatience<<min(rescues-1, 4), 1, false
+			steps.Rest(plainPatience << min(rescues-1, 4))
 			continue
 		}
 		if to.leave > 0 && residual <= to.leave*b.floor() {
 			return solver.Stalled, nil
 		}
-		accepted = residual
-		copy(fallback, image)
-		mixed = accelerate && plain == 0
-		if mixed {
+		if steps.Mixes() {
 			b.metric(weights)
-			mixer.Mix(r.z, r.z, image)
-			continue
 		}
-		plain = max(plain-1, 0)
-		copy(r.z, image)
+		steps.Step(r.z, image, residual)
 	}
 	return solver.MaxIterations, nil
 }

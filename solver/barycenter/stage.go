@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/fortet/fortet/gpu"
+	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
 	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/tensor"
@@ -290,10 +291,6 @@ func (b *bench) metric(w []float64) {
 // barycentre has mass: an exponent of size x is known to x times the unit
 // roundoff.
 func (b *bench) floor() float64 {
-	unit := 0x1p-24
-	if b.dtype == tensor.Float64 {
-		unit = 0x1p-53
-	}
 	x, most := 0.0, 0.0
 	for _, m := range b.mixed {
 		most = max(most, m)
@@ -309,5 +306,5 @@ func (b *bench) floor() float64 {
 			x = max(x, math.Abs(b.selfS[i]))
 		}
 	}
-	return unit * (1 + 4*x/b.eps)
+	return solver.Roundoff(b.dtype) * (1 + 4*x/b.eps)
 }

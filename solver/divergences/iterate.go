@@ -104,46 +104,30 @@ type goal struct {
 	leave     float64 // times the floor: where a higher precision goes on; 0 for none
 }
 
-const (
-	// patience is how many sweeps may pass without a new lowest residual before
-	// the iteration is taken to have stalled.
-	patience = 60
-	// leaveFactor is how far above its floor an accelerated stage hands over to
-	// the next precision: mixing solves for small differences of residuals, which
-	// rounding spoils long before it stops plain steps.
-	leaveFactor = 8
-)
+// patience is how many sweeps may pass without a new lowest residual before
+// the iteration is taken to have stalled.
+const patience = 60
 
 // floor is the residual that rounding of z leaves.
 func (r *run) floor(dtype tensor.DType) float64 {
-	unit := 0x1p-24
-	if dtype == tensor.Float64 {
-		unit = 0x1p-53
-	}
 	z := 0.0
 	for i, p := range r.p {
 		if r.task.a[i] > 0 {
 			z = max(z, math.Abs(p))
 		}
 	}
-	return unit * (1 + 2*z)
+	return solver.Roundoff(dtype) * (1 + 2*z)
 }
 
 // iterate runs the accelerated iteration on r.q until the goal. On return r.q is
 // the iterate of the last residual.
 func (r *run) iterate(ctx context.Context, b *bench, to goal) (solver.Status, error) {
 	var (
-		e          = r.task.equation(to.eps)
-		image      = make([]float64, len(r.q))
-		fallback   = make([]float64, len(r.q)) // the plain step from the last accepted iterate
-		mixer      = mixing.NewAnderson(r.task.b)
-		accepted   = math.Inf(1)
-		best       = math.Inf(1)
-		since      = 0 // sweeps since best
-		mixed      = false
-		plain      = 2 // plain steps still to take before mixing
-		penalty    = 1
-		accelerate = !r.settings.NoAcceleration
+		e     = r.task.equation(to.eps)
+		image = make([]float64, len(r.q))
+		steps = mixing.NewSafeguard(r.task.b, 2, !r.settings.NoAcceleration)
+		best  = math.Inf(1)
+		since = 0 // sweeps since best
 	)
 	r.warm = false
 	for range to.sweeps {
@@ -162,12 +146,9 @@ func (r *run) iterate(ctx context.Context, b *bench, to goal) (solver.Status, er
 		if residual <= to.tolerance {
 			return solver.Converged, nil
 		}
-		if mixed && !(residual <= 2*accepted) {
-			// The mixed step was a bad one (NaN included): go on from the plain one.
-			copy(r.q, fallback)
-			mixer.Forget()
+		if steps.Worse(residual) {
+			steps.TakeBack(r.q)
 			r.warm = false
-			plain, penalty, mixed = penalty, min(2*penalty, 64), false
 			continue
 		}
 		if !finite(image, r.task.b) {
@@ -181,16 +162,8 @@ func (r *run) iterate(ctx context.Context, b *bench, to goal) (solver.Status, er
 		if residual <= to.leave*r.floor(b.dtype) {
 			return solver.Stalled, nil
 		}
-		accepted = residual
-		copy(fallback, image)
-		mixed = accelerate && plain == 0
-		if mixed {
-			mixer.Mix(r.q, r.q, image)
-			mixed = finite(r.q, r.task.b)
-		}
-		if !mixed {
-			plain = max(plain-1, 0)
-			copy(r.q, image)
+		if steps.Step(r.q, image, residual); steps.Mixed() && !finite(r.q, r.task.b) {
+			steps.Refuse(r.q)
 		}
 	}
 	return solver.MaxIterations, nil

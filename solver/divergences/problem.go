@@ -46,7 +46,6 @@ import (
 	"github.com/fortet/fortet/solver/geometry"
 	"github.com/fortet/fortet/solver/measure"
 	"github.com/fortet/fortet/solver/sinkhorn"
-	"github.com/fortet/fortet/tensor"
 )
 
 // Kind is which of the two problems.
@@ -200,17 +199,4 @@ func (s Settings) withDefaults() Settings {
 		s.ExactPairs = 1 << 18
 	}
 	return s
-}
-
-// dtypes are the precisions of the iterations, in order. Up to small pairs,
-// float64 costs less than the second stage of a ladder.
-func (s Settings) dtypes(pairs int) []tensor.DType {
-	const small = 1 << 16
-	switch {
-	case s.Precision == solver.Single:
-		return []tensor.DType{tensor.Float32}
-	case s.Precision == solver.Double, pairs <= small:
-		return []tensor.DType{tensor.Float64}
-	}
-	return []tensor.DType{tensor.Float32, tensor.Float64}
 }

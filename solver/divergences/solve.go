@@ -208,21 +208,12 @@ func (t *task) gauged() bool { return !t.asRegularised() && t.divergence.law().f
 // over, where it is affordable: most problems need fewer.
 const enoughSweeps = 100
 
-// Annealing comes down from the mean cost by a factor per stage; each stage
-// only has to bring the potentials near enough for the next.
-const (
-	annealFactor = 0.5
-	coarse       = 0.01
-	coarseSweeps = 40
-)
-
 // epsilons is the ladder of ε that ends with the problem's.
 func (t *task) epsilons(direct bool) []float64 {
-	var down []float64
-	for e := t.mean; !direct && t.asRegularised() && !t.forbidden && e*annealFactor > t.eps; e *= annealFactor {
-		down = append(down, e)
+	if direct || !t.asRegularised() || t.forbidden {
+		return []float64{t.eps}
 	}
-	return append(down, t.eps)
+	return solver.Annealing(t.mean, t.eps)
 }
 
 // iterations solves by alternating updates.
@@ -234,7 +225,7 @@ func (res *Result) iterations(ctx context.Context, dev gpu.Device, t task, setti
 		r.q[j] = l.half
 	}
 	last := ladder[0]
-	dtypes := settings.dtypes(t.n * t.m)
+	dtypes := settings.Precision.DTypes(t.n * t.m)
 	for k, dtype := range dtypes {
 		b, err := open(dev, dtype, t.Geometry, t.loga, t.logb)
 		if err != nil {
@@ -248,11 +239,11 @@ func (res *Result) iterations(ctx context.Context, dev gpu.Device, t task, setti
 			last = eps
 			to := goal{eps: eps, tolerance: settings.Tolerance, sweeps: settings.MaxIterations - r.sweeps, leave: 0}
 			if eps != t.eps {
-				to.tolerance = max(coarse, settings.Tolerance)
-				to.sweeps = min(to.sweeps, coarseSweeps)
+				to.tolerance = max(solver.CoarseResidual, settings.Tolerance)
+				to.sweeps = min(to.sweeps, solver.CoarseSweeps)
 			}
 			if k < len(dtypes)-1 {
-				to.leave = leaveFactor
+				to.leave = solver.LeaveFactor
 			}
 			before, saved := r.sweeps, append([]float64(nil), r.q...)
 			alternating := to

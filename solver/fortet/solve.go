@@ -210,14 +210,6 @@ func (r *solve) dual(phi1 []float64) (d float64) {
 	return d
 }
 
-// Annealing comes down from the mean cost by a factor per stage; each stage only has
-// to bring φ near enough for the next.
-const (
-	annealFactor = 0.5
-	coarse       = 0.01
-	coarseSweeps = 40
-)
-
 // anneal solves with a diffusion of more variance, roughly, for a start: with
 // log φ_1 = log b + g/ε for the density b of the target, g changes little with ε.
 func (r *solve) anneal(ctx context.Context, dev gpu.Device, dtype tensor.DType) (err error) {
@@ -230,7 +222,8 @@ func (r *solve) anneal(ctx context.Context, dev gpu.Device, dtype tensor.DType) 
 	for i, l := range p.volumes() {
 		density[i] -= l
 	}
-	for e := r.meanCost(ref); e*annealFactor > ref.Epsilon; e *= annealFactor {
+	ladder := solver.Annealing(r.meanCost(ref), ref.Epsilon)
+	for k, e := range ladder[:len(ladder)-1] {
 		q := p
 		next := ref
 		next.Epsilon = e
@@ -239,15 +232,12 @@ func (r *solve) anneal(ctx context.Context, dev gpu.Device, dtype tensor.DType) 
 			return err
 		}
 		r.bound = math.Inf(1) // normal laws have no holes
-		r.res.Status, err = r.iterate(ctx, max(coarse, r.settings.Tolerance), min(coarseSweeps, r.settings.MaxIterations-r.res.Iterations))
+		r.res.Status, err = r.iterate(ctx, max(solver.CoarseResidual, r.settings.Tolerance), min(solver.CoarseSweeps, r.settings.MaxIterations-r.res.Iterations))
 		r.engine.close()
 		if err != nil || r.res.Status == solver.Diverged {
 			return err
 		}
-		following := ref.Epsilon
-		if e*annealFactor*annealFactor > ref.Epsilon {
-			following = e * annealFactor
-		}
+		following := ladder[k+1]
 		for i, l := range r.phi1 {
 			if !math.IsInf(l, -1) {
 				r.phi1[i] = density[i] + (l-density[i])*e/following

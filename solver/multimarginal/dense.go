@@ -123,7 +123,7 @@ func (d Dense) Solve(ctx context.Context, settings Settings) (*DenseResult, erro
 		}
 		mean += w * c
 	})
-	ladder := epsilons(mean, d.Epsilon)
+	ladder := solver.Annealing(mean, d.Epsilon)
 	if settings.NoAnnealing {
 		ladder = ladder[len(ladder)-1:]
 	}
@@ -136,7 +136,7 @@ func (d Dense) Solve(ctx context.Context, settings Settings) (*DenseResult, erro
 			floor:      func() float64 { return 0x1p-53 },
 		}
 		if s.eps != d.Epsilon {
-			to.tolerance, to.sweeps = max(coarse, settings.Tolerance), min(to.sweeps, coarseSweeps)
+			to.tolerance, to.sweeps = max(solver.CoarseResidual, settings.Tolerance), min(to.sweeps, solver.CoarseSweeps)
 		}
 		end, err := iterate(ctx, s, state, weights, to)
 		if err != nil {

@@ -44,16 +44,11 @@ const patience = 60
 // last residual. weights are those of the norm in which steps are mixed.
 func iterate(ctx context.Context, t fixedPoint, state, weights []float64, to goal) (outcome, error) {
 	var (
-		image    = make([]float64, len(state))
-		fallback = make([]float64, len(state)) // the plain step from the last accepted iterate
-		mixer    = mixing.NewAnderson(weights)
-		accepted = math.Inf(1) // residual of the last accepted iterate
-		best     = math.Inf(1)
-		since    = 0 // sweeps since best
-		mixed    = false
-		plain    = 0 // plain steps still to take before mixing again
-		penalty  = 1
-		end      = outcome{status: solver.MaxIterations}
+		image = make([]float64, len(state))
+		steps = mixing.NewSafeguard(weights, 0, to.accelerate)
+		best  = math.Inf(1)
+		since = 0 // sweeps since best
+		end   = outcome{status: solver.MaxIterations}
 	)
 	for end.sweeps < to.sweeps {
 		if ctx.Err() != nil {
@@ -73,12 +68,8 @@ func iterate(ctx context.Context, t fixedPoint, state, weights []float64, to goa
 			end.status = solver.Converged
 			return end, nil
 		}
-		if mixed && !(residual <= 2*accepted) {
-			// The mixed step was a bad one (NaN included): go on from the plain
-			// one.
-			copy(state, fallback)
-			mixer.Forget()
-			plain, penalty, mixed = penalty, min(2*penalty, 64), false
+		if steps.Worse(residual) {
+			steps.TakeBack(state)
 			continue
 		}
 		if math.IsNaN(residual) || math.IsInf(residual, 0) {
@@ -95,15 +86,7 @@ func iterate(ctx context.Context, t fixedPoint, state, weights []float64, to goa
 			end.status = solver.Stalled
 			return end, nil
 		}
-		accepted = residual
-		copy(fallback, image)
-		mixed = to.accelerate && plain == 0
-		if mixed {
-			mixer.Mix(state, state, image)
-			continue
-		}
-		plain = max(plain-1, 0)
-		copy(state, image)
+		steps.Step(state, image, residual)
 	}
 	return end, nil
 }

@@ -83,21 +83,11 @@ func Solve(ctx context.Context, dev gpu.Device, p Problem, settings Settings) (*
 	return r.res, nil
 }
 
-// small is the number of pairs up to which float64 costs less than the second
-// stage of a ladder.
-const small = 1 << 16
-
 // begin cuts the tree into parts.
 func (r *run) begin() {
 	for k, p := range r.task.parts() {
 		q := &progress{part: p, number: k, state: make([]float64, p.size), weights: make([]float64, p.size)}
-		q.dtypes = []tensor.DType{tensor.Float32, tensor.Float64}
-		switch {
-		case r.settings.Precision == solver.Single:
-			q.dtypes = q.dtypes[:1]
-		case r.settings.Precision == solver.Double, p.pairs <= small:
-			q.dtypes = q.dtypes[1:]
-		}
+		q.dtypes = r.settings.Precision.DTypes(p.pairs)
 		for node, list := range p.children {
 			for _, br := range list {
 				copy(q.weights[br.at:], r.nodes[node].a)
@@ -180,14 +170,6 @@ func (r *run) each(b *bench, tolerance float64) error {
 	return nil
 }
 
-// Annealing comes down from the mean cost by a factor per stage; each stage
-// only has to bring the potentials near enough for the next.
-const (
-	annealFactor = 0.5
-	coarse       = 0.01
-	coarseSweeps = 40
-)
-
 // ladder is the values of ε that a part goes through: a part that has been swept
 // before, in another precision, goes on from there.
 func (r *run) ladder(q *progress) []float64 {
@@ -198,16 +180,7 @@ func (r *run) ladder(q *progress) []float64 {
 	for _, e := range q.edges() {
 		top = max(top, r.edges[e].mean)
 	}
-	return epsilons(top, r.eps)
-}
-
-// epsilons is the ladder of ε from the mean cost down to eps.
-func epsilons(mean, eps float64) []float64 {
-	var down []float64
-	for e := mean; e*annealFactor > eps; e *= annealFactor {
-		down = append(down, e)
-	}
-	return append(down, eps)
+	return solver.Annealing(top, r.eps)
 }
 
 // edges lists the edges of a part.
@@ -221,21 +194,13 @@ func (p *part) edges() []int {
 	return list
 }
 
-// leaveFactor is how far above its floor an accelerated stage hands over to the
-// next precision, as in package sinkhorn.
-const leaveFactor = 8
-
 // stage sweeps a part at one ε.
 func (r *run) stage(b *bench, q *progress, eps, tolerance float64) error {
 	s := newSweep(b, q.part, eps)
 	b.spread = 0
-	unit := 0x1p-24
-	if b.dtype == tensor.Float64 {
-		unit = 0x1p-53
-	}
 	// An exponent of size z is known to z times the unit roundoff, and the residual
 	// is the weighted mean of the relative errors of the plan's entries.
-	floor := func() float64 { return unit * (1 + 2*b.spread) }
+	floor := func() float64 { return solver.Roundoff(b.dtype) * (1 + 2*b.spread) }
 	before := q.end.sweeps
 	to := goal{
 		tolerance: tolerance, sweeps: r.settings.MaxIterations - before,
@@ -243,11 +208,11 @@ func (r *run) stage(b *bench, q *progress, eps, tolerance float64) error {
 		floor:      floor,
 	}
 	if eps != r.eps {
-		to.tolerance = max(coarse, tolerance)
-		to.sweeps = min(to.sweeps, coarseSweeps)
+		to.tolerance = max(solver.CoarseResidual, tolerance)
+		to.sweeps = min(to.sweeps, solver.CoarseSweeps)
 	}
 	if len(q.dtypes) > 0 && to.accelerate {
-		to.leave = func() float64 { return leaveFactor * floor() }
+		to.leave = func() float64 { return solver.LeaveFactor * floor() }
 	}
 	if r.settings.Trace != nil {
 		to.trace = func(n int, residual float64) {

@@ -48,18 +48,12 @@ const patience = 60
 // is the iterate of the last residual.
 func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (solver.Status, error) {
 	var (
-		image      = make([]float64, len(r.g))
-		fallback   = make([]float64, len(r.g)) // the plain step from the last accepted iterate
-		mixer      = mixing.NewAnderson(s.b)
-		accepted   = math.Inf(1) // residual of the last accepted iterate
-		best       = math.Inf(1)
-		since      = 0            // sweeps since best, or highest
-		highest    = math.Inf(-1) // dual value while climbing
-		climbing   = false        // on a plateau
-		mixed      = false
-		plain      = 0 // plain steps still to take before mixing again
-		penalty    = 1
-		accelerate = r.settings.Acceleration == Anderson
+		image    = make([]float64, len(r.g))
+		steps    = mixing.NewSafeguard(s.b, 0, r.settings.Acceleration == Anderson)
+		best     = math.Inf(1)
+		since    = 0            // sweeps since best, or highest
+		highest  = math.Inf(-1) // dual value while climbing
+		climbing = false        // on a plateau
 	)
 	for range to.sweeps {
 		if ctx.Err() != nil {
@@ -77,12 +71,8 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		if residual <= to.tolerance {
 			return solver.Converged, nil
 		}
-		if mixed && (!(residual <= 2*accepted) || climbing && !(s.dual >= highest)) {
-			// The mixed step was a bad one (NaN included): go on from the
-			// plain one, whose residual cannot be higher, nor its dual lower.
-			copy(r.g, fallback)
-			mixer.Forget()
-			plain, penalty, mixed = penalty, min(2*penalty, 64), false
+		if steps.Worse(residual) || steps.Mixed() && climbing && !(s.dual >= highest) {
+			steps.TakeBack(r.g) // to where the dual is not lower
 			continue
 		}
 		if math.IsNaN(residual) || math.IsInf(residual, 0) {
@@ -93,7 +83,7 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		} else {
 			since++
 		}
-		if climbing && s.dual > highest+s.roundoff()*math.Abs(s.dual) {
+		if climbing && s.dual > highest+solver.Roundoff(s.dtype)*math.Abs(s.dual) {
 			highest, since = s.dual, 0
 		}
 		if stalled := since > patience || since > 8 && residual <= to.floor(); stalled && (climbing || !s.plateaus()) {
@@ -104,16 +94,9 @@ func (r *run) iterate(ctx context.Context, s *bench, t fixedPoint, to goal) (sol
 		if to.leave != nil && residual <= to.leave() {
 			return solver.Stalled, nil
 		}
-		accepted = residual
-		copy(fallback, image)
-		mixed = accelerate && plain == 0
-		if mixed {
-			mixer.Mix(r.g, r.g, image)
+		if steps.Step(r.g, image, residual); steps.Mixed() {
 			s.target.projectAll(r.g)
-			continue
 		}
-		plain = max(plain-1, 0)
-		copy(r.g, image)
 	}
 	return solver.MaxIterations, nil
 }

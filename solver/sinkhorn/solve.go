@@ -111,21 +111,14 @@ func (p Problem) task(ctx context.Context) (t task, mean float64, err error) {
 	return t, mean, nil
 }
 
-// small is the number of pairs up to which float64 costs less than the second
-// stage of a ladder.
-const small = 1 << 16
-
 // climb runs the stages: down the ladder of ε, up the ladder of precisions. It
 // returns the bench of the last one.
 func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, mean float64) (*bench, error) {
-	dtypes := []tensor.DType{tensor.Float32, tensor.Float64}
-	switch {
-	case r.settings.Precision == solver.Single:
-		dtypes = dtypes[:1]
-	case r.settings.Precision == solver.Double, t.n*t.m <= small:
-		dtypes = dtypes[1:]
+	dtypes := r.settings.Precision.DTypes(t.n * t.m)
+	ladder := []float64{t.eps}
+	if !r.settings.NoAnnealing && r.settings.Start == nil {
+		ladder = solver.Annealing(mean, t.eps)
 	}
-	ladder := epsilons(t.eps, mean, r.settings.NoAnnealing || r.settings.Start != nil)
 	var b *bench
 	for k, dtype := range dtypes {
 		if b != nil {
@@ -143,11 +136,11 @@ func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, me
 				floor:     func() float64 { return b.floor(eps) },
 			}
 			if eps != t.eps {
-				to.tolerance = max(coarse, r.settings.Tolerance)
-				to.sweeps = min(to.sweeps, coarseSweeps)
+				to.tolerance = max(solver.CoarseResidual, r.settings.Tolerance)
+				to.sweeps = min(to.sweeps, solver.CoarseSweeps)
 			}
 			if k < len(dtypes)-1 && r.settings.Acceleration == Anderson {
-				to.leave = func() float64 { return leaveFactor * b.floor(eps) }
+				to.leave = func() float64 { return solver.LeaveFactor * b.floor(eps) }
 			}
 			before := r.sweeps
 			status, err := r.solveAt(ctx, b, to)
@@ -170,28 +163,6 @@ func (res *Result) climb(ctx context.Context, dev gpu.Device, r *run, t task, me
 	return b, nil
 }
 
-// Annealing comes down from the mean cost by a factor per stage; each stage
-// only has to bring the potentials near enough for the next.
-const (
-	annealFactor = 0.5
-	coarse       = 0.01
-	coarseSweeps = 40
-)
-
-// epsilons is the ladder of ε that ends with eps.
-func epsilons(eps, mean float64, direct bool) []float64 {
-	var down []float64
-	for e := mean; !direct && e*annealFactor > eps; e *= annealFactor {
-		down = append(down, e)
-	}
-	return append(down, eps)
-}
-
-// leaveFactor is how far above its floor an accelerated stage hands over to the
-// next precision. With 8, problems of 1024 to 2048 points in 2 and 64 dimensions
-// needed fewer sweeps than without (270 against 484 where it mattered most).
-const leaveFactor = 8
-
 // floor is the residual that rounding of the exponents leaves: an exponent of
 // size z is known to z times the unit roundoff, and the residual is the
 // weighted mean of the relative errors of the plan's entries.
@@ -202,15 +173,7 @@ func (s *bench) floor(eps float64) float64 {
 			z = max(z, math.Abs(f))
 		}
 	}
-	return s.roundoff() * (1 + 2*z/eps)
-}
-
-// roundoff is the unit roundoff of the precision.
-func (s *bench) roundoff() float64 {
-	if s.dtype == tensor.Float64 {
-		return 0x1p-53
-	}
-	return 0x1p-24
+	return solver.Roundoff(s.dtype) * (1 + 2*z/eps)
 }
 
 // sinkhornMap is the plain map at one ε.
