@@ -56,6 +56,7 @@ Times are the fastest repetition; the spread is (slowest - fastest) / median.
 "Limit" is the least time that the hardware allows for the work, and the
 percentage how much of it was reached. A row whose answer is wrong fails the run.
 `)
+	barTable(&b, rows)
 	solverTables(&b, rows["solvers"], picture)
 	lightTables(&b, rows["light"])
 	staticTables(&b, rows["static"])
