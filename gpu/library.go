@@ -5,15 +5,19 @@ import (
 	"path/filepath"
 )
 
-// findLibrary looks for the library of a plug-in device: where FORTET_CUDA_LIB
-// or FORTET_EMU_LIB points, and if that is not set, beside the executable, in
-// lib/ of the working directory, and in lib/ of the Go module around it. It
-// returns the first file that is there, or "", and all the places tried.
+// findLibrary looks for the library of a plug-in device.
 func findLibrary(kind Kind) (path string, tried []string) {
-	name, variable := "libfortet_cuda.so", "FORTET_CUDA_LIB"
 	if kind == Emulation {
-		name, variable = "libfortet_emu.so", "FORTET_EMU_LIB"
+		return FindLibrary("libfortet_emu.so", "FORTET_EMU_LIB")
 	}
+	return FindLibrary("libfortet_cuda.so", "FORTET_CUDA_LIB")
+}
+
+// FindLibrary looks for a library that is opened at run time: where the
+// environment variable points, and if that is not set, beside the executable,
+// in lib/ of the working directory, and in lib/ of the Go module around it. It
+// returns the first file that is there, or "", and all the places tried.
+func FindLibrary(name, variable string) (path string, tried []string) {
 	if p := os.Getenv(variable); p != "" {
 		tried = []string{p}
 	} else {
