@@ -117,6 +117,9 @@ func (p Problem) Validate() error {
 	if p.Geometry == nil {
 		return fmt.Errorf("divergences: %w: no geometry", solver.ErrInvalid)
 	}
+	if _, ok := p.Geometry.(geometry.Sharded); ok {
+		return fmt.Errorf("divergences: %w: its rows are shared by processes, which this solver cannot do", solver.ErrInvalid)
+	}
 	n, m := p.Geometry.Size()
 	errs := []error{validCosts(p.Geometry), p.Divergence.Validate()}
 	bad := func(what, format string, v ...any) {

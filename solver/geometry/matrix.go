@@ -25,6 +25,8 @@ func (g Matrix) Dim() int { return 0 }
 // Cost implements Geometry.
 func (g Matrix) Cost() Cost { return GivenMatrix }
 
+func (g Matrix) at(i, j int) float64 { return g.C[i*g.M+j] }
+
 // Row implements Geometry.
 func (g Matrix) Row(i int, out []float64) { copy(out, g.C[i*g.M:(i+1)*g.M]) }
 
@@ -68,7 +70,7 @@ func (g Matrix) moments(ctx context.Context, a, b []float64) (first, second floa
 	if err := checkWeights(a, b, g.N, g.M); err != nil {
 		return 0, 0, err
 	}
-	return pairMoments(ctx, g.N, g.M, a, b, func(i, j int) float64 { return g.C[i*g.M+j] })
+	return pairMoments(ctx, g.N, g.M, a, b, g.at)
 }
 
 // Open implements Geometry.

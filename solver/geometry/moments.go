@@ -93,11 +93,7 @@ func pairMoments(ctx context.Context, n, m int, a, b []float64, cost func(i, j i
 	wa, wb := weights(a, n), weights(b, m)
 	row1, row2 := make([]float64, n), make([]float64, n)
 	err = parallel.Each(ctx, 0, n, func(i int) {
-		for j := range m {
-			c := cost(i, j)
-			row1[i] += wb[j] * c
-			row2[i] += wb[j] * c * c
-		}
+		row1[i], row2[i] = rowMoments(m, wb, func(j int) float64 { return cost(i, j) })
 	})
 	if err != nil {
 		return 0, 0, err
@@ -107,4 +103,14 @@ func pairMoments(ctx context.Context, n, m int, a, b []float64, cost func(i, j i
 		second += wa[i] * row2[i]
 	}
 	return first, second, nil
+}
+
+// rowMoments sums the costs of a row.
+func rowMoments(m int, wb []float64, cost func(j int) float64) (first, second float64) {
+	for j := range m {
+		c := cost(j)
+		first += wb[j] * c
+		second += wb[j] * c * c
+	}
+	return first, second
 }

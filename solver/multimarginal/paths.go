@@ -115,7 +115,7 @@ func (t *task) chain(times []float64) (chain, error) {
 	}
 	for e := range t.edges {
 		edge := &t.edges[e]
-		g, ok := edge.geom.(geometry.Points)
+		g, ok := geometry.Whole(edge.geom).(geometry.Points)
 		rate, brownian := edge.geom.Cost().BrownianVariance(t.eps / edge.weight)
 		if !ok || !brownian {
 			return c, bad("edge %d: cost %v belongs to no Brownian motion, want sqeuclidean or halfsqeuclidean", e, edge.geom.Cost())

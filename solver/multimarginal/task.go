@@ -142,7 +142,7 @@ func (t *task) conditional(ctx context.Context, e, k int) ([]float64, error) {
 	n, m := g.Size()
 	other := &t.nodes[t.edges[e].other(k)]
 	u := make([]float64, n)
-	if p, ok := g.(geometry.Points); ok && (p.Ground == geometry.SqEuclidean || p.Ground == geometry.HalfSqEuclidean) {
+	if p, ok := geometry.Whole(g).(geometry.Points); ok && (p.Ground == geometry.SqEuclidean || p.Ground == geometry.HalfSqEuclidean) {
 		squaredMeans(u, p, other)
 		return u, nil
 	}

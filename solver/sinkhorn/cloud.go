@@ -46,7 +46,7 @@ func (p Plan) cloud() (geometry.Points, units, error) {
 	if err := p.Validate(); err != nil {
 		return geometry.Points{}, nil, err
 	}
-	switch g := p.Geometry.(type) {
+	switch g := geometry.Whole(p.Geometry).(type) {
 	case geometry.Points:
 		return g, nil, nil
 	case geometry.Grid:

@@ -111,6 +111,12 @@ func SolveDivergence(ctx context.Context, dev gpu.Device, p Problem, settings Se
 // within are the geometries of the source with itself and of the target with itself.
 func within(g geometry.Geometry) (source, target geometry.Geometry, err error) {
 	switch g := g.(type) {
+	case geometry.Sharded:
+		x, y := g, g
+		if x.Geometry, y.Geometry, err = within(g.Geometry); err != nil {
+			return nil, nil, err
+		}
+		return x, y, nil
 	case geometry.Points:
 		return geometry.Points{X: g.X, Y: g.X, N: g.N, M: g.N, D: g.D, Ground: g.Ground},
 			geometry.Points{X: g.Y, Y: g.Y, N: g.M, M: g.M, D: g.D, Ground: g.Ground}, nil

@@ -118,7 +118,7 @@ func (p Plan) sourceGradient(ctx context.Context, dev gpu.Device) (x, a []float6
 	if x, err = tensor.Values[float64](grad); err != nil {
 		return nil, nil, err
 	}
-	points, _ := p.Geometry.(geometry.Points)
+	points, _ := geometry.Whole(p.Geometry).(geometry.Points)
 	for i := range n {
 		row := x[i*d : (i+1)*d]
 		if points.Ground == geometry.Cosine {
