@@ -33,7 +33,9 @@ __global__ void __launch_bounds__(kThreads) norm(fortet_adam_norm_args a, int64_
   double sum = 0;
   for (int64_t c = threadIdx.x; c < chunks; c += kThreads) sum += a.partial[c];
   sum = fortet_block_sum(sum);
-  if (threadIdx.x == 0) *a.norm = fortet_sqrt64(sum);
+  if (threadIdx.x != 0) return;
+  *a.norm = fortet_sqrt64(sum);
+  if (a.count) ++*a.count;
 }
 
 __device__ __forceinline__ float times(float a, float b) { return fortet_mul32(a, b); }
@@ -57,8 +59,9 @@ __global__ void __launch_bounds__(kThreads) step(fortet_adam_step_args a, bool a
   using IO = fortet_block_io<T, width>;
   if (!fortet_adam_finite(a.norm)) return;
   const T scale = static_cast<T>(fortet_adam_scale(a.norm, a.clip));
-  const T rate = static_cast<T>(a.rate), root = static_cast<T>(a.root);
-  const T epsilon = static_cast<T>(a.epsilon), shrink = static_cast<T>(a.shrink);
+  const fortet_adam_numbers at = fortet_adam_at(&a);
+  const T rate = static_cast<T>(at.rate), root = static_cast<T>(at.root);
+  const T epsilon = static_cast<T>(a.epsilon), shrink = static_cast<T>(at.shrink);
   const T w1 = static_cast<T>(a.blend1), w2 = static_cast<T>(a.blend2), w3 = static_cast<T>(a.blend3);
   const int64_t stride = (int64_t)gridDim.x * kThreads * width;
   for (int64_t i = ((int64_t)blockIdx.x * kThreads + threadIdx.x) * width; i < a.n; i += stride) {

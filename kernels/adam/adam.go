@@ -38,6 +38,12 @@ type Args struct {
 	// Where it is NaN or infinite the step leaves all arrays as they were.
 	Norm tensor.Tensor
 
+	// Table (rows, 3), Float64, and Count (1), Uint32, go together, with Step and
+	// Rate 0: t is *Count when the kernel runs, and row (t-1) mod rows of Table is
+	// what Row makes of step t. So a recorded step can be replayed as the next
+	// one. Zero Tensors: Step and Rate count.
+	Table, Count tensor.Tensor
+
 	Step         int     // t, from 1
 	Rate         float64 // η, at least 0
 	Beta1, Beta2 float64 // in [0, 1); usually 0.9 and 0.999
@@ -62,12 +68,16 @@ func Step(a Args) error {
 	return launchStep(&a)
 }
 
-// corrections are η / (1 - β₁ᵗ) and 1 / √(1 - β₂ᵗ).
-func (a *Args) corrections() (rate, root float64) {
-	t := float64(a.Step)
-	first, second := -math.Expm1(t*math.Log(a.Beta1)), -math.Expm1(t*math.Log(a.Beta2))
-	return a.Rate / first, 1 / math.Sqrt(second)
+// Row is what changes from step to step: η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ) and η λ
+// of step t, a row of Args.Table.
+func Row(step int, rate, beta1, beta2, decay float64) [Columns]float64 {
+	t := float64(step)
+	first, second := -math.Expm1(t*math.Log(beta1)), -math.Expm1(t*math.Log(beta2))
+	return [Columns]float64{rate / first, 1 / math.Sqrt(second), rate * decay}
 }
+
+// Columns is the length of a row of Args.Table.
+const Columns = 3
 
 const (
 	opStep = "adam: step"
@@ -89,11 +99,17 @@ func (a *Args) validate() error {
 	); err != nil {
 		return err
 	}
-	arrays := [...]gpu.Buffer{a.Params.Buffer(), a.First.Buffer(), a.Second.Buffer(), a.EMA.Buffer(), a.Gradient.Buffer(), a.Norm.Buffer()}
+	if err := a.table(); err != nil {
+		return err
+	}
+	arrays := [...]gpu.Buffer{
+		a.Params.Buffer(), a.First.Buffer(), a.Second.Buffer(), a.EMA.Buffer(), a.Gradient.Buffer(), a.Norm.Buffer(),
+		a.Table.Buffer(), a.Count.Buffer(),
+	}
 	for i := range arrays {
 		for j := range i {
 			if arrays[i].Overlaps(arrays[j]) {
-				names := [...]string{"params", "first", "second", "ema", "gradient", "norm"}
+				names := [...]string{"params", "first", "second", "ema", "gradient", "norm", "table", "count"}
 				return fmt.Errorf("%s: %s: %w: overlaps %s", opStep, names[i], gpu.ErrInvalid, names[j])
 			}
 		}
@@ -102,6 +118,19 @@ func (a *Args) validate() error {
 		return nil
 	}
 	return a.fault(dtype)
+}
+
+// table checks Table and Count.
+func (a *Args) table() error {
+	if a.Table.IsZero() && a.Count.IsZero() {
+		return nil
+	}
+	if len(a.Table.Shape()) != 2 || a.Table.Dim(0) == 0 {
+		return fmt.Errorf("%s: table: %w: %v, want (rows, %d) with rows > 0", opStep, gpu.ErrInvalid, a.Table, Columns)
+	}
+	return tensor.Check(opStep, a.Params.Device(),
+		tensor.Want("table", a.Table, tensor.Float64, a.Table.Dim(0), Columns),
+		tensor.Want("count", a.Count, tensor.Uint32, 1))
 }
 
 // numbers reports whether all numbers are as they should be.
@@ -128,9 +157,10 @@ func (a *Args) ranges(dtype tensor.DType) [8]limit {
 	if dtype == tensor.Float32 {
 		epsilon = epsilon && float32(a.Epsilon) > 0 && float32(a.Epsilon) <= math.MaxFloat32
 	}
+	given := !a.Table.IsZero()
 	return [8]limit{
-		{"step", a.Step >= 1, float64(a.Step), "at least 1"},
-		{"rate", size(a.Rate), a.Rate, "a finite number of at least 0"},
+		{"step", a.Step >= 1 && !given || a.Step == 0 && given, float64(a.Step), "at least 1, or 0 with a table"},
+		{"rate", size(a.Rate) && (!given || a.Rate == 0), a.Rate, "a finite number of at least 0, and 0 with a table"},
 		{"beta1", below(a.Beta1), a.Beta1, "in [0, 1)"},
 		{"beta2", below(a.Beta2), a.Beta2, "in [0, 1)"},
 		{"epsilon", epsilon, a.Epsilon, "a positive finite element"},
@@ -181,6 +211,10 @@ type NormArgs struct {
 	// Partial (Chunks(n)), Float64, is room for the sums of chunks. The zero
 	// Tensor takes it from the device's pool.
 	Partial tensor.Tensor
+
+	// Count (1), Uint32, is advanced by one: the number of steps begun, as Step
+	// reads it. Zero Tensor: nothing is counted.
+	Count tensor.Tensor
 }
 
 // Norm queues the computation of the L2 norm of the gradient. It is summed in
@@ -200,12 +234,14 @@ func Norm(a NormArgs) error {
 		tensor.Want("gradient", a.Gradient, dtype, n),
 		tensor.Want("norm", a.Norm, tensor.Float64, 1),
 		tensor.Maybe("partial", a.Partial, tensor.Float64, Chunks(n)),
+		tensor.Maybe("count", a.Count, tensor.Uint32, 1),
 	); err != nil {
 		return err
 	}
-	g, partial, norm := a.Gradient.Buffer(), a.Partial.Buffer(), a.Norm.Buffer()
-	if g.Overlaps(partial) || g.Overlaps(norm) || partial.Overlaps(norm) {
-		return fmt.Errorf("%s: %w: gradient, norm and partial overlap", opNorm, gpu.ErrInvalid)
+	g, partial, norm, count := a.Gradient.Buffer(), a.Partial.Buffer(), a.Norm.Buffer(), a.Count.Buffer()
+	if g.Overlaps(partial) || g.Overlaps(norm) || partial.Overlaps(norm) ||
+		count.Overlaps(g) || count.Overlaps(partial) || count.Overlaps(norm) {
+		return fmt.Errorf("%s: %w: gradient, norm, partial and count overlap", opNorm, gpu.ErrInvalid)
 	}
 	if a.Partial.IsZero() {
 		if partial, err = dev.Alloc(8 * Chunks(n)); err != nil {

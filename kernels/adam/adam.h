@@ -9,8 +9,11 @@
  *     e <- (1 - blend3) e + blend3 p                    with ema
  *
  * where rate = eta / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t) hold the
- * corrections of bias of step t. With a norm that is infinite or NaN nothing is
- * written. Evaluated in the element type by adam_math.h, which fixes every bit.
+ * corrections of bias of step t, and shrink = eta lambda. With a norm that is
+ * infinite or NaN nothing is written. With a table, the three come from its row
+ * (t - 1) mod rows, where t is *count when the kernel runs; adam_norm adds 1 to
+ * count after all that it computes, so that norm and step, recorded once, are
+ * step after step when they are replayed. Evaluated in the element type by adam_math.h, which fixes every bit.
  *
  * The norm is the root of a sum of squares in double: element i of a chunk goes
  * to lane i mod 256 in ascending order, the lanes are added as reduce.h's block
@@ -33,6 +36,7 @@ typedef struct {
   const void *gradient; /* (n) */
   double *partial;      /* (chunks): the sum of squares of each */
   double *norm;         /* (1) */
+  uint32_t *count;      /* (1) or NULL: one more */
   int64_t n;            /* > 0 */
 } fortet_adam_norm_args;
 
@@ -46,6 +50,9 @@ typedef struct {
   double rate, root, epsilon, shrink;
   double blend1, blend2, blend3;
   double clip; /* 0: none */
+  const double *table;   /* (rows, 3): rate, root, shrink; or NULL: those above */
+  const uint32_t *count; /* (1) t, with table */
+  int64_t rows;          /* > 0, with table */
 } fortet_adam_step_args;
 
 #endif

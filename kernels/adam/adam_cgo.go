@@ -51,7 +51,6 @@ var (
 )
 
 func launchStep(a *Args) error {
-	rate, root := a.corrections()
 	n, k := a.Params.Len(), stepF32
 	if a.Params.DType() == tensor.Float64 {
 		k = stepF64
@@ -61,9 +60,15 @@ func launchStep(a *Args) error {
 	*p = C.fortet_adam_step_args{
 		gradient: a.Gradient.Ptr(), params: a.Params.Ptr(), first: a.First.Ptr(), second: a.Second.Ptr(),
 		ema: a.EMA.Ptr(), norm: (*C.double)(a.Norm.Ptr()), n: C.int64_t(n),
-		rate: C.double(rate), root: C.double(root), epsilon: C.double(a.Epsilon), shrink: C.double(a.Rate * a.Decay),
-		blend1: C.double(1 - a.Beta1), blend2: C.double(1 - a.Beta2), blend3: C.double(1 - a.EMADecay),
+		epsilon: C.double(a.Epsilon),
+		blend1:  C.double(1 - a.Beta1), blend2: C.double(1 - a.Beta2), blend3: C.double(1 - a.EMADecay),
 		clip: C.double(a.Clip),
+	}
+	if a.Table.IsZero() {
+		row := Row(a.Step, a.Rate, a.Beta1, a.Beta2, a.Decay)
+		p.rate, p.root, p.shrink = C.double(row[0]), C.double(row[1]), C.double(row[2])
+	} else {
+		p.table, p.count, p.rows = (*C.double)(a.Table.Ptr()), (*C.uint32_t)(a.Count.Ptr()), C.int64_t(a.Table.Dim(0))
 	}
 	return a.Params.Device().Launch(k, unsafe.Pointer(p), (n+tile-1)/tile)
 }
@@ -76,7 +81,8 @@ func launchNorm(a *NormArgs, partial gpu.Buffer) error {
 	p := normArgs.Get().(*C.fortet_adam_norm_args)
 	defer normArgs.Put(p)
 	*p = C.fortet_adam_norm_args{
-		gradient: a.Gradient.Ptr(), partial: (*C.double)(partial.Ptr), norm: (*C.double)(a.Norm.Ptr()), n: C.int64_t(n),
+		gradient: a.Gradient.Ptr(), partial: (*C.double)(partial.Ptr), norm: (*C.double)(a.Norm.Ptr()),
+		count: (*C.uint32_t)(a.Count.Ptr()), n: C.int64_t(n),
 	}
 	dev := a.Gradient.Device()
 	if err := dev.Launch(k, unsafe.Pointer(p), Chunks(n)); err != nil {

@@ -43,6 +43,7 @@ FORTET_HD int norm(const fortet_adam_norm_args *a, int64_t begin, int64_t end, i
   double sum[FORTET_ADAM_LANES] = {0};
   for (int64_t c = 0; c < chunks; c++) sum[c % FORTET_ADAM_LANES] += a->partial[c];
   *a->norm = fortet_sqrt64(fold(sum));
+  if (a->count) ++*a->count;
   return FORTET_OK;
 }
 
@@ -50,8 +51,9 @@ FORTET_HD int norm(const fortet_adam_norm_args *a, int64_t begin, int64_t end, i
   FORTET_HD int NAME(const fortet_adam_step_args *a, int64_t begin, int64_t end, int level) { \
     enum { ROOM = 512 }; \
     if (!fortet_adam_finite(a->norm)) return FORTET_OK; \
-    const T scale = (T)fortet_adam_scale(a->norm, a->clip), rate = (T)a->rate, root = (T)a->root; \
-    const T epsilon = (T)a->epsilon, shrink = (T)a->shrink; \
+    const fortet_adam_numbers at = fortet_adam_at(a); \
+    const T scale = (T)fortet_adam_scale(a->norm, a->clip), rate = (T)at.rate, root = (T)at.root; \
+    const T epsilon = (T)a->epsilon, shrink = (T)at.shrink; \
     const T w1 = (T)a->blend1, w2 = (T)a->blend2, w3 = (T)a->blend3; \
     const int64_t stop = end * FORTET_ADAM_TILE < a->n ? end * FORTET_ADAM_TILE : a->n; \
     T buffer[ROOM]; \

@@ -5,9 +5,24 @@
 #ifndef FORTET_ADAM_MATH_H
 #define FORTET_ADAM_MATH_H
 
+#include "adam.h"
 #include "exact.h"
 
 #include <float.h>
+
+/* What changes from step to step. */
+typedef struct {
+  double rate, root, shrink;
+} fortet_adam_numbers;
+
+FORTET_HD fortet_adam_numbers fortet_adam_at(const fortet_adam_step_args *a) {
+  fortet_adam_numbers at = {a->rate, a->root, a->shrink};
+  if (a->table) {
+    const double *const row = a->table + 3 * ((*a->count - 1u) % (uint64_t)a->rows);
+    at.rate = row[0], at.root = row[1], at.shrink = row[2];
+  }
+  return at;
+}
 
 FORTET_HD int fortet_adam_finite(const double *norm) { return !norm || *norm < FORTET_INF; }
 

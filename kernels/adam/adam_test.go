@@ -398,6 +398,78 @@ func agree[T kerneltest.Float](t *testing.T) {
 	}
 }
 
+// Steps whose numbers come from a table by a count are those of the numbers
+// themselves, bit for bit: recorded once and replayed, and over more steps than
+// the table has rows.
+func TestTable(t *testing.T) {
+	kerneltest.Each(t, func(t *testing.T, dev kerneltest.Target) {
+		t.Run("float32", func(t *testing.T) { tabled[float32](t, dev.Device) })
+		t.Run("float64", func(t *testing.T) { tabled[float64](t, dev.Device) })
+	})
+}
+
+func tabled[T kerneltest.Float](t *testing.T, dev gpu.Device) {
+	const n, rows, begin, end = 4097, 3, 5, 12
+	h := hyper{beta1: 0.9, beta2: 0.99, epsilon: 1e-8, decay: 0.1, ema: 0.9, clip: 20}
+	rate := func(step int) float64 { return 0.01 / float64(step) }
+	p := gradients[T](rand.New(rand.NewPCG(6, 6)), n)
+	plain, launched, replayed := put(t, dev, start(p)), put(t, dev, start(p)), put(t, dev, start(p))
+	norm := kerneltest.Poison[float64](t, dev, 1)
+	values := make([]float64, rows*adam.Columns)
+	table := kerneltest.Put(t, dev, values, rows, adam.Columns)
+	var counts [2]tensor.Tensor
+	for i := range counts {
+		var err error
+		counts[i], err = tensor.From(dev, []uint32{begin - 1}, 1)
+		require.NoError(t, err)
+		defer counts[i].Free()
+	}
+	queue := func(a arrays[T], count tensor.Tensor) error {
+		if err := adam.Norm(adam.NormArgs{Gradient: a.g.Tensor, Norm: norm.Tensor, Count: count}); err != nil {
+			return err
+		}
+		args := a.args(h, 0)
+		args.Norm, args.Table, args.Count = norm.Tensor, table.Tensor, count
+		return adam.Step(args)
+	}
+	graph, err := dev.Record(func() error { return queue(replayed, counts[1]) })
+	require.NoError(t, err)
+	defer func() { require.NoError(t, graph.Close()) }()
+	rng := rand.New(rand.NewPCG(7, 7))
+	for step := begin; step < end; step++ {
+		g := gradients[T](rng, n)
+		for _, a := range []arrays[T]{plain, launched, replayed} {
+			require.NoError(t, tensor.Set(a.g.Tensor, g))
+		}
+		for of := (step - 1) / rows * rows; of < (step-1)/rows*rows+rows; of++ {
+			row := adam.Row(of+1, rate(of+1), h.beta1, h.beta2, h.decay)
+			copy(values[of%rows*adam.Columns:], row[:])
+		}
+		require.NoError(t, tensor.Set(table.Tensor, values))
+		at := h
+		at.rate = rate(step)
+		require.NoError(t, adam.Norm(adam.NormArgs{Gradient: plain.g.Tensor, Norm: norm.Tensor}))
+		args := plain.args(at, step)
+		args.Norm = norm.Tensor
+		require.NoError(t, adam.Step(args))
+		require.NoError(t, queue(launched, counts[0]))
+		require.NoError(t, graph.Replay())
+		want := plain.get(t)
+		for _, a := range []arrays[T]{launched, replayed} {
+			got := a.get(t)
+			for i, c := range [][2][]T{{got.p, want.p}, {got.m, want.m}, {got.v, want.v}, {got.e, want.e}} {
+				require.NoError(t, kerneltest.BitEqual(c[0], c[1]), "step %d, array %d", step, i)
+			}
+		}
+	}
+	for _, count := range counts {
+		got, err := tensor.Values[uint32](count)
+		require.NoError(t, err)
+		require.Equal(t, []uint32{end - 1}, got)
+	}
+	require.NoError(t, kerneltest.BitEqual(table.Get(t), values))
+}
+
 // A training loop makes no garbage.
 func TestNoAllocation(t *testing.T) {
 	dev, err := gpu.Open("cpu")
@@ -414,6 +486,15 @@ func TestNoAllocation(t *testing.T) {
 			t.Fatal("failed")
 		}
 	}))
+	count, err := tensor.From(dev, []uint32{0}, 1)
+	require.NoError(t, err)
+	defer count.Free()
+	args.Table, args.Count, args.Step, args.Rate = kerneltest.Put(t, dev, make([]float64, 6), 2, 3).Tensor, count, 0, 0
+	require.Zero(t, testing.AllocsPerRun(50, func() {
+		if adam.Norm(adam.NormArgs{Gradient: a.g.Tensor, Norm: norm.Tensor, Partial: partial.Tensor, Count: count}) != nil || adam.Step(args) != nil {
+			t.Fatal("failed")
+		}
+	}))
 }
 
 func TestErrors(t *testing.T) {
@@ -425,6 +506,9 @@ func TestErrors(t *testing.T) {
 	}
 	f := tensor.Float32
 	big, norm := make(f, 20), make(tensor.Float64, 1)
+	count, table := make(tensor.Uint32, 1), make(tensor.Float64, 4, adam.Columns)
+	inside, err := tensor.Wrap(dev, norm.Buffer().Slice(0, 4), tensor.Uint32, 1) // in the memory of another array
+	require.NoError(t, err)
 	good := adam.Args{
 		Params: make(f, 5), Gradient: make(f, 5), First: make(f, 5), Second: make(f, 5), EMA: make(f, 5), Norm: norm,
 		Step: 1, Rate: 1e-3, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8,
@@ -444,7 +528,7 @@ func TestErrors(t *testing.T) {
 		{func(a *adam.Args) { a.Norm = make(f, 1) }, tensor.ErrInvalid, "norm: invalid tensor: f32, want f64"},
 		{func(a *adam.Args) { a.First, a.Second = big.Rows(0, 5), big.Rows(4, 9) }, gpu.ErrInvalid, "second: invalid argument: overlaps first"},
 		{func(a *adam.Args) { a.Gradient = a.Params }, gpu.ErrInvalid, "gradient: invalid argument: overlaps params"},
-		{func(a *adam.Args) { a.Step = 0 }, gpu.ErrInvalid, "step: invalid argument: got 0, want at least 1"},
+		{func(a *adam.Args) { a.Step = 0 }, gpu.ErrInvalid, "step: invalid argument: got 0, want at least 1, or 0 with a table"},
 		{func(a *adam.Args) { a.Rate = math.NaN() }, gpu.ErrInvalid, "rate"},
 		{func(a *adam.Args) { a.Rate = -1 }, gpu.ErrInvalid, "rate"},
 		{func(a *adam.Args) { a.Beta1 = 1 }, gpu.ErrInvalid, "beta1"},
@@ -456,6 +540,14 @@ func TestErrors(t *testing.T) {
 		{func(a *adam.Args) { a.EMA, a.EMADecay = tensor.Tensor{}, 0.5 }, gpu.ErrInvalid, "ema decay"},
 		{func(a *adam.Args) { a.Clip = -1 }, gpu.ErrInvalid, "clip"},
 		{func(a *adam.Args) { a.Norm, a.Clip = tensor.Tensor{}, 1 }, gpu.ErrInvalid, "clip"},
+		{func(a *adam.Args) { a.Count = count }, gpu.ErrInvalid, "table: invalid argument: no tensor, want (rows, 3) with rows > 0"},
+		{func(a *adam.Args) { a.Table = make(tensor.Float64, 0, 3) }, gpu.ErrInvalid, "table: invalid argument"},
+		{func(a *adam.Args) { a.Table, a.Count = make(tensor.Float64, 4, 2), count }, tensor.ErrInvalid, "table: invalid tensor: shape (4, 2), want (4, 3)"},
+		{func(a *adam.Args) { a.Table = table }, tensor.ErrInvalid, "count: invalid tensor: missing"},
+		{func(a *adam.Args) { a.Table, a.Count = table, make(tensor.Int32, 1) }, tensor.ErrInvalid, "count: invalid tensor: i32, want u32"},
+		{func(a *adam.Args) { a.Table, a.Count = table, count }, gpu.ErrInvalid, "step: invalid argument: got 1, want at least 1, or 0 with a table"},
+		{func(a *adam.Args) { a.Table, a.Count, a.Step = table, count, 0 }, gpu.ErrInvalid, "rate: invalid argument: got 0.001"},
+		{func(a *adam.Args) { a.Table, a.Count, a.Step, a.Rate = table, inside, 0, 0 }, gpu.ErrInvalid, "count: invalid argument: overlaps norm"},
 	} {
 		args := good
 		c.change(&args)
@@ -476,6 +568,8 @@ func TestErrors(t *testing.T) {
 		{adam.NormArgs{Gradient: big}, tensor.ErrInvalid, "norm: invalid tensor: missing"},
 		{adam.NormArgs{Gradient: make(f, 4097), Norm: norm, Partial: make(tensor.Float64, 1)}, tensor.ErrInvalid, "partial"},
 		{adam.NormArgs{Gradient: big, Norm: norm, Partial: norm}, gpu.ErrInvalid, "overlap"},
+		{adam.NormArgs{Gradient: big, Norm: norm, Count: inside}, gpu.ErrInvalid, "overlap"},
+		{adam.NormArgs{Gradient: big, Norm: norm, Count: make(f, 1)}, tensor.ErrInvalid, "count: invalid tensor: f32, want u32"},
 	} {
 		err := adam.Norm(c.args)
 		require.ErrorIs(t, err, c.is, c.text)

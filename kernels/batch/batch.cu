@@ -27,8 +27,9 @@ template <class T>
 __global__ void __launch_bounds__(fortet_walk::kThreads) gather(fortet_batch_gather_args a, fortet_walk walk, bool whole) {
   constexpr int width = 16 / sizeof(T);
   using IO = fortet_block_io<T, width>;
+  const fortet_draw draw = fortet_batch_draw(a.draw, a.count);
   for (fortet_walker at(walk); at.inside(walk); at.next(walk)) {
-    const fortet_words w = fortet_draw_words(a.draw, at.row, 0);
+    const fortet_words w = fortet_draw_words(draw, at.row, 0);
     const int64_t i = fortet_batch_index(w.v[0], w.v[1], a.n);
     if (at.block == 0) {
       if (a.index32) a.index32[at.row] = static_cast<int32_t>(i);
@@ -47,11 +48,12 @@ __global__ void __launch_bounds__(fortet_walk::kThreads) bridge(fortet_batch_bri
   constexpr int width = fortet_normals<T>::width;
   using IO = fortet_block_io<T, width>;
   const T epsilon = static_cast<T>(a.epsilon), range = static_cast<T>(1 - a.safe);
-  fortet_draw normals = a.draw;
+  const fortet_draw times_of = fortet_batch_draw(a.draw, a.count);
+  fortet_draw normals = times_of;
   normals.purpose++;
   for (fortet_walker at(walk); at.inside(walk); at.next(walk)) {
     const T far = a.given ? static_cast<const T *>(a.given)[at.row]
-                          : times(range, first_uniform(fortet_draw_words(a.draw, at.row, 0), T(0)));
+                          : times(range, first_uniform(fortet_draw_words(times_of, at.row, 0), T(0)));
     if (a.t && at.block == 0) static_cast<T *>(a.t)[at.row] = far;
     if (!a.xt && !a.u) continue;
     const T near = plus(T(-1), far, T(1));
@@ -80,7 +82,7 @@ template <class T>
 int launch_gather(void *stream, const void *args) {
   const fortet_batch_gather_args a = *static_cast<const fortet_batch_gather_args *>(args);
   constexpr int width = 16 / sizeof(T);
-  const fortet_walk walk = fortet_walk::of(a.count, a.d, width);
+  const fortet_walk walk = fortet_walk::of(a.batch, a.d, width);
   const bool whole = fortet_whole_blocks(a.rows, a.d, width) && fortet_whole_blocks(a.out, a.d, width);
   FORTET_LAUNCH(gather<T>, dim3(walk.grid), fortet_walk::kThreads, 0, stream, a, walk, whole);
   return FORTET_STATUS();

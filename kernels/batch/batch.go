@@ -25,6 +25,10 @@ type GatherArgs struct {
 	Out   tensor.Tensor // (B, d): output
 	Index tensor.Tensor // (B), Int32 or Int64: output, which rows; zero Tensor: not wanted
 	Draw  philox.Draw
+
+	// Count (1), Uint32, is added to Draw.Step, modulo 2³², when the kernel
+	// runs: a recorded Gather draws anew whenever it has moved. Zero Tensor: 0.
+	Count tensor.Tensor
 }
 
 // Gather queues the copy of B rows that are drawn uniformly with replacement:
@@ -61,15 +65,16 @@ func (a *GatherArgs) validate() error {
 		tensor.Want("rows", a.Rows, dtype, n, d),
 		tensor.Want("out", a.Out, dtype, b, d),
 		tensor.Maybe("index", a.Index, index, b),
+		tensor.Maybe("count", a.Count, tensor.Uint32, 1),
 	); err != nil {
 		return err
 	}
-	rows, out, indices := a.Rows.Buffer(), a.Out.Buffer(), a.Index.Buffer()
+	rows, out, indices, count := a.Rows.Buffer(), a.Out.Buffer(), a.Index.Buffer(), a.Count.Buffer()
 	switch {
 	case !a.Index.IsZero() && index == tensor.Int32 && n-1 > math.MaxInt32:
 		return fmt.Errorf("%s: index: %w: i32 for %d rows, want i64", opGather, gpu.ErrInvalid, n)
-	case rows.Overlaps(out) || rows.Overlaps(indices) || out.Overlaps(indices):
-		return fmt.Errorf("%s: %w: rows, out and index overlap", opGather, gpu.ErrInvalid)
+	case rows.Overlaps(out) || rows.Overlaps(indices) || out.Overlaps(indices) || count.Overlaps(out) || count.Overlaps(indices):
+		return fmt.Errorf("%s: %w: rows, out, index and count overlap", opGather, gpu.ErrInvalid)
 	}
 	return nil
 }
@@ -103,6 +108,8 @@ type BridgeArgs struct {
 	// Draw says which times and normals: t comes from Draw.Purpose, n from
 	// Draw.Purpose + 1, for sample Draw.Index + b.
 	Draw philox.Draw
+	// Count (1), Uint32, is added to Draw.Step as in GatherArgs.
+	Count tensor.Tensor
 }
 
 // Bridge queues the training pairs of bridge matching: points of Brownian
@@ -147,6 +154,7 @@ func (a *BridgeArgs) validate() (b, d int, err error) {
 		tensor.Maybe("t", a.T, dtype, b),
 		tensor.Maybe("xt", a.Xt, dtype, b, d),
 		tensor.Maybe("u", a.U, dtype, b, d),
+		tensor.Maybe("count", a.Count, tensor.Uint32, 1),
 	); err != nil {
 		return 0, 0, err
 	}
@@ -158,7 +166,7 @@ func (a *BridgeArgs) validate() (b, d int, err error) {
 
 // overlap reports whether an output shares memory with what it must not.
 func (a *BridgeArgs) overlap() bool {
-	t, xt, u, given := a.T.Buffer(), a.Xt.Buffer(), a.U.Buffer(), a.TIn.Buffer()
+	t, xt, u, given, count := a.T.Buffer(), a.Xt.Buffer(), a.U.Buffer(), a.TIn.Buffer(), a.Count.Buffer()
 	for _, end := range [...]gpu.Buffer{a.X0.Buffer(), a.X1.Buffer()} {
 		for _, out := range [...]gpu.Buffer{xt, u} {
 			if out.Overlaps(end) && out.Ptr != end.Ptr {
@@ -168,6 +176,9 @@ func (a *BridgeArgs) overlap() bool {
 		if t.Overlaps(end) {
 			return true
 		}
+	}
+	if count.Overlaps(t) || count.Overlaps(xt) || count.Overlaps(u) {
+		return true
 	}
 	return xt.Overlaps(u) || xt.Overlaps(given) || u.Overlaps(given) || t.Overlaps(xt) || t.Overlaps(u) || t.Overlaps(given)
 }

@@ -12,6 +12,9 @@
  * no difference of near numbers towards t = 1. Evaluated in the element type and
  * in exact.h's arithmetic, bit-equal on all devices.
  *
+ * With count, the draw's step is draw.step + *count modulo 2^32, read when the
+ * kernel runs: so a recorded launch draws anew each time that count has moved.
+ *
  * Kernels: batch_gather_f32, batch_gather_f64, batch_bridge_f32,
  * batch_bridge_f64. Read by nvcc, g++, gcc and cgo. */
 #ifndef FORTET_BATCH_H
@@ -24,11 +27,12 @@ enum { FORTET_BATCH_TILE = 16384 };
 
 typedef struct {
   const void *rows;     /* (n, d) */
-  void *out;            /* (count, d) */
-  int32_t *index32;     /* (count) or NULL: i */
-  int64_t *index64;     /* (count) or NULL: i */
-  int64_t n, d, count;  /* > 0 */
+  void *out;            /* (batch, d) */
+  int32_t *index32;     /* (batch) or NULL: i */
+  int64_t *index64;     /* (batch) or NULL: i */
+  int64_t n, d, batch;   /* > 0 */
   fortet_draw draw;
+  const uint32_t *count; /* (1) or NULL: 0 */
 } fortet_batch_gather_args;
 
 typedef struct {
@@ -40,7 +44,14 @@ typedef struct {
   int64_t n, d;        /* > 0 */
   double epsilon, safe;
   fortet_draw draw;
+  const uint32_t *count; /* (1) or NULL: 0 */
 } fortet_batch_bridge_args;
+
+/* The draw of a launch. */
+FORTET_HD fortet_draw fortet_batch_draw(fortet_draw draw, const uint32_t *count) {
+  if (count) draw.step += *count;
+  return draw;
+}
 
 /* i of the two words of a row. */
 FORTET_HD int64_t fortet_batch_index(uint32_t low, uint32_t high, int64_t n) {

@@ -56,7 +56,8 @@ func launchGather(a *GatherArgs) error {
 	defer gatherArgs.Put(p)
 	*p = C.fortet_batch_gather_args{
 		rows: a.Rows.Ptr(), out: a.Out.Ptr(),
-		n: C.int64_t(a.Rows.Dim(0)), d: C.int64_t(d), count: C.int64_t(b), draw: draw(a.Draw),
+		n: C.int64_t(a.Rows.Dim(0)), d: C.int64_t(d), batch: C.int64_t(b), draw: draw(a.Draw),
+		count: (*C.uint32_t)(a.Count.Ptr()),
 	}
 	if a.Index.DType() == tensor.Int64 {
 		p.index64 = (*C.int64_t)(a.Index.Ptr())
@@ -76,6 +77,7 @@ func launchBridge(a *BridgeArgs, b, d int) error {
 	*p = C.fortet_batch_bridge_args{
 		x0: a.X0.Ptr(), x1: a.X1.Ptr(), given: a.TIn.Ptr(), t: a.T.Ptr(), xt: a.Xt.Ptr(), u: a.U.Ptr(),
 		n: C.int64_t(b), d: C.int64_t(d), epsilon: C.double(a.Epsilon), safe: C.double(a.Safe), draw: draw(a.Draw),
+		count: (*C.uint32_t)(a.Count.Ptr()),
 	}
 	return a.X0.Device().Launch(k, unsafe.Pointer(p), philox.Tiles(dtype, b, d))
 }

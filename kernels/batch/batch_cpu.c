@@ -9,12 +9,13 @@
 #define GATHER(NAME, T) \
   FORTET_HD int NAME(const fortet_batch_gather_args *a, int64_t begin, int64_t end, int level) { \
     const int64_t d = a->d, rows = d < FORTET_BATCH_TILE ? FORTET_BATCH_TILE / d : 1; \
-    const int64_t stop = end * rows < a->count ? end * rows : a->count; \
+    const int64_t stop = end * rows < a->batch ? end * rows : a->batch; \
+    const fortet_draw draw = fortet_batch_draw(a->draw, a->count); \
     uint32_t words[4][FORTET_LANES]; \
     for (int64_t b = begin * rows; b < stop; b += FORTET_LANES) { \
       const int count = stop - b < FORTET_LANES ? (int)(stop - b) : FORTET_LANES; \
       int64_t index[FORTET_LANES]; \
-      fortet_lane_words(a->draw, 1, b, count, words, level); \
+      fortet_lane_words(draw, 1, b, count, words, level); \
       for (int l = 0; l < count; l++) index[l] = fortet_batch_index(words[0][l], words[1][l], a->n); \
       if (a->index32) \
         for (int l = 0; l < count; l++) a->index32[b + l] = (int32_t)index[l]; \
@@ -42,7 +43,8 @@ GATHER(gather_f64, double)
     T near[FORTET_LANES], far[FORTET_LANES], spread[FORTET_LANES], steep[FORTET_LANES]; \
     T x0[ROOM], x1[ROOM], noise[ROOM]; \
     memset(far, 0, sizeof far); /* lanes behind the last row are computed, too */ \
-    fortet_draw normals = a->draw; \
+    const fortet_draw times_of = fortet_batch_draw(a->draw, a->count); \
+    fortet_draw normals = times_of; \
     normals.purpose++; \
     for (int64_t p = begin * FORTET_DRAW_TILE; p < stop; p += FORTET_LANES) { \
       const int blocks = stop - p < FORTET_LANES ? (int)(stop - p) : FORTET_LANES; \
@@ -52,7 +54,7 @@ GATHER(gather_f64, double)
       if (a->given) { \
         memcpy(far, (const T *)a->given + first, (size_t)rows * sizeof(T)); \
       } else { \
-        UNIFORM(a->draw, 1, first, rows, far, level); \
+        UNIFORM(times_of, 1, first, rows, far, level); \
         for (int r = 0; r < rows; r++) far[r] = MUL(range, far[r]); \
       } \
       if (a->t) { /* a row belongs to the batch of its first block */ \

@@ -352,6 +352,65 @@ func TestMoments(t *testing.T) {
 	check("r²/t(1-t)", ratio, epsilon, 2*epsilon*epsilon)
 }
 
+// With a count the draws are those of a step that is so much later, also of a
+// launch that was recorded before the count moved, and modulo 2³².
+func TestCount(t *testing.T) {
+	kerneltest.Each(t, func(t *testing.T, dev kerneltest.Target) {
+		t.Run("float32", func(t *testing.T) { counted[float32](t, dev.Device) })
+		t.Run("float64", func(t *testing.T) { counted[float64](t, dev.Device) })
+	})
+}
+
+func counted[T kerneltest.Float](t *testing.T, dev gpu.Device) {
+	const n, d, b, begin = 91, 3, 129, math.MaxUint32 - 1
+	rows := kerneltest.Put(t, dev, normals[T](t, n, d, philox.Draw{Seed: 1}), n, d)
+	count, err := tensor.From(dev, []uint32{7}, 1)
+	require.NoError(t, err)
+	defer count.Free()
+	draw := philox.Draw{Seed: 5, Index: 3, Step: begin, Purpose: 9}
+	x0, x1, times := kerneltest.Poison[T](t, dev, b, d), kerneltest.Poison[T](t, dev, b, d), kerneltest.Poison[T](t, dev, b)
+	xt, u := kerneltest.Poison[T](t, dev, b, d), kerneltest.Poison[T](t, dev, b, d)
+	launch := func(draw philox.Draw, count tensor.Tensor) error {
+		for purpose, out := range []tensor.Tensor{x0.Tensor, x1.Tensor} {
+			of := draw
+			of.Purpose += uint8(purpose)
+			if err := batch.Gather(batch.GatherArgs{Rows: rows.Tensor, Out: out, Draw: of, Count: count}); err != nil {
+				return err
+			}
+		}
+		draw.Purpose += 2
+		return batch.Bridge(batch.BridgeArgs{
+			X0: x0.Tensor, X1: x1.Tensor, Epsilon: 0.4, Safe: 0.1, T: times.Tensor, Xt: xt.Tensor, U: u.Tensor, Draw: draw, Count: count,
+		})
+	}
+	get := func() (all []T) {
+		for _, a := range []*kerneltest.Array[T]{x0, x1, times, xt, u} {
+			all = append(all, a.Get(t)...)
+		}
+		return all
+	}
+	graph, err := dev.Record(func() error { return launch(draw, count) })
+	require.NoError(t, err)
+	defer func() { require.NoError(t, graph.Close()) }()
+	var before []T
+	for _, c := range []uint32{0, 1, 2, 3, 1 << 31} {
+		at := draw
+		at.Step += c
+		require.NoError(t, launch(at, tensor.Tensor{}))
+		want := get()
+		require.Error(t, kerneltest.BitEqual(want, before), "two steps drew the same")
+		before = want
+		require.NoError(t, tensor.Set(count, []uint32{c}))
+		require.NoError(t, launch(draw, count))
+		require.NoError(t, kerneltest.BitEqual(get(), want), "count %d", c)
+		require.NoError(t, tensor.Set(count, []uint32{c + 5}))
+		require.NoError(t, launch(draw, count))
+		require.NoError(t, tensor.Set(count, []uint32{c}))
+		require.NoError(t, graph.Replay())
+		require.NoError(t, kerneltest.BitEqual(get(), want), "replayed at count %d", c)
+	}
+}
+
 // A training loop makes no garbage.
 func TestNoAllocation(t *testing.T) {
 	const n, b, d = 1000, 10007, 3
@@ -363,6 +422,10 @@ func TestNoAllocation(t *testing.T) {
 	args := batch.BridgeArgs{X0: x0.Tensor, X1: x1.Tensor, Epsilon: 1, T: kerneltest.Poison[float32](t, dev, b).Tensor, Xt: x0.Tensor, U: x1.Tensor}
 	from := batch.GatherArgs{Rows: rows.Tensor, Out: x0.Tensor, Index: integers[int64](t, dev, b)}
 	to := batch.GatherArgs{Rows: rows.Tensor, Out: x1.Tensor, Draw: philox.Draw{Purpose: 1}}
+	count, err := tensor.From(dev, []uint32{0}, 1)
+	require.NoError(t, err)
+	defer count.Free()
+	to.Count, args.Count = count, count
 	require.Zero(t, testing.AllocsPerRun(50, func() {
 		from.Draw.Step++
 		if batch.Gather(from) != nil || batch.Gather(to) != nil || batch.Bridge(args) != nil {
@@ -380,6 +443,11 @@ func TestErrors(t *testing.T) {
 	}
 	f := tensor.Float32
 	big, rows := make(f, 9, 3), make(f, 5, 3)
+	inside := func(of tensor.Tensor) tensor.Tensor { // a count in the memory of an output
+		count, err := tensor.Wrap(dev, of.Buffer().Slice(4, 4), tensor.Uint32, 1)
+		require.NoError(t, err)
+		return count
+	}
 	for _, c := range []struct {
 		args batch.GatherArgs
 		is   error
@@ -395,7 +463,10 @@ func TestErrors(t *testing.T) {
 		{batch.GatherArgs{Rows: rows, Out: make(tensor.Float64, 4, 3)}, tensor.ErrInvalid, "out: invalid tensor: f64, want f32"},
 		{batch.GatherArgs{Rows: rows, Out: big, Index: make(tensor.Int32, 4)}, tensor.ErrInvalid, "index: invalid tensor: shape (4,), want (9,)"},
 		{batch.GatherArgs{Rows: rows, Out: big, Index: make(f, 9)}, tensor.ErrInvalid, "index: invalid tensor: f32, want i32"},
-		{batch.GatherArgs{Rows: big.Rows(0, 5), Out: big.Rows(4, 9)}, gpu.ErrInvalid, "rows, out and index overlap"},
+		{batch.GatherArgs{Rows: big.Rows(0, 5), Out: big.Rows(4, 9)}, gpu.ErrInvalid, "rows, out, index and count overlap"},
+		{batch.GatherArgs{Rows: rows, Out: big, Count: make(tensor.Uint32, 2)}, tensor.ErrInvalid, "count: invalid tensor: shape (2,), want (1,)"},
+		{batch.GatherArgs{Rows: rows, Out: big, Count: make(tensor.Int32, 1)}, tensor.ErrInvalid, "count: invalid tensor: i32, want u32"},
+		{batch.GatherArgs{Rows: rows, Out: big, Count: inside(big)}, gpu.ErrInvalid, "rows, out, index and count overlap"},
 	} {
 		err := batch.Gather(c.args)
 		require.ErrorIs(t, err, c.is, c.text)
@@ -404,6 +475,7 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, batch.Gather(batch.GatherArgs{Rows: rows, Out: make(f, 0, 3)}))
 
 	x0, x1, out, times := make(f, 4, 3), make(f, 4, 3), make(f, 4, 3), make(f, 4)
+	drawn := make(f, 4)
 	good := batch.BridgeArgs{X0: x0, X1: x1, Epsilon: 1, Xt: out}
 	for _, c := range []struct {
 		change func(*batch.BridgeArgs)
@@ -426,6 +498,9 @@ func TestErrors(t *testing.T) {
 		{func(a *batch.BridgeArgs) { a.TIn, a.T = times, make(f, 4) }, gpu.ErrInvalid, "t: invalid argument: given beside tin"},
 		{func(a *batch.BridgeArgs) { a.Draw.Purpose = 255 }, gpu.ErrInvalid, "draw: invalid argument: purpose 255"},
 		{func(a *batch.BridgeArgs) { a.U = out }, gpu.ErrInvalid, "outputs: invalid argument: overlap"},
+		{func(a *batch.BridgeArgs) { a.Count = make(f, 1) }, tensor.ErrInvalid, "count: invalid tensor: f32, want u32"},
+		{func(a *batch.BridgeArgs) { a.Count = inside(out) }, gpu.ErrInvalid, "outputs: invalid argument: overlap"},
+		{func(a *batch.BridgeArgs) { a.T, a.Count = drawn, inside(drawn) }, gpu.ErrInvalid, "outputs: invalid argument: overlap"},
 		{func(a *batch.BridgeArgs) { a.X0, a.Xt = big.Rows(0, 4), big.Rows(1, 5) }, gpu.ErrInvalid, "outputs: invalid argument: overlap"},
 	} {
 		args := good

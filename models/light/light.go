@@ -7,6 +7,7 @@ package light
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -39,8 +40,12 @@ const frameRows = 1 << 16
 // Train begins a run in its folder, whose lock must be held, or goes on from a
 // checkpoint. Metrics of the result end with the certificate of the trained
 // bridge: dual, primal and gap are of ½J in the units of the data.
+//
+// The processes of a group share every step (mixture.Training), but each holds
+// the data sets: all must be able to open them. A process with a Follower ends
+// without a certificate.
 func Train(ctx context.Context, dev gpu.Device, f *run.Folder, o run.Options) (*run.Result, error) {
-	t, err := newTask(ctx, dev, f, o.From != nil)
+	t, err := newTask(ctx, dev, f, o)
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +54,11 @@ func Train(ctx context.Context, dev gpu.Device, f *run.Folder, o run.Options) (*
 	if err != nil || result.Status != run.Done {
 		return result, err
 	}
-	more, err := t.certify(ctx)
-	if err != nil {
+	var more []run.Metric
+	if !follows(o) {
+		more, err = t.certify(ctx)
+	}
+	if err := run.Agree(o.Group, dev, err); err != nil {
 		return nil, err
 	}
 	result.Metrics = append(result.Metrics, more...)
@@ -73,41 +81,77 @@ type task struct {
 	learner
 	dev            gpu.Device
 	config         run.Config
+	options        run.Options
 	data           *data
 	frame          mixture.Frame
 	frameState     []run.Named
 	source, target tensor.Tensor // the pools
 }
 
-func newTask(ctx context.Context, dev gpu.Device, f *run.Folder, resume bool) (_ *task, err error) {
-	t := &task{dev: dev, config: f.Config()}
-	defer func() {
-		if err != nil {
-			t.free()
+// follows reports whether another process has the folder.
+func follows(o run.Options) bool { return o.Group != nil && o.Group.Rank() > 0 }
+
+func newTask(ctx context.Context, dev gpu.Device, f *run.Folder, o run.Options) (*task, error) {
+	t := &task{dev: dev, config: f.Config(), options: o}
+	var err error
+	if follows(o) {
+		t.data, err = openSets(t.config)
+	} else {
+		t.data, err = openData(f, o.From != nil)
+	}
+	if err = run.Agree(o.Group, dev, err); err == nil {
+		if err = t.sharePCA(); err == nil {
+			err = run.Agree(o.Group, dev, t.prepare(ctx))
 		}
-	}()
-	if t.data, err = openData(f, resume); err != nil {
+	}
+	if err != nil {
+		t.free()
 		return nil, err
 	}
+	return t, nil
+}
+
+// sharePCA gives all processes the principal components of process 0.
+func (t *task) sharePCA() error {
+	if t.options.Group == nil || t.config.Data.PCA == 0 {
+		return nil
+	}
+	var text []byte
+	var err error
+	if !follows(t.options) {
+		text, err = json.Marshal(t.data.pca)
+	}
+	if err = run.Agree(t.options.Group, t.dev, err); err != nil {
+		return err
+	}
+	if text, err = run.Share(t.options.Group, t.dev, text); err != nil || !follows(t.options) {
+		return err
+	}
+	t.data.dim = t.config.Data.PCA
+	return json.Unmarshal(text, &t.data.pca)
+}
+
+// prepare puts data and trainer on the device.
+func (t *task) prepare(ctx context.Context) error {
 	x0, err := t.data.rows(t.data.source, frameRows, t.config.Seed, streamSource)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	x1, err := t.data.rows(t.data.target, frameRows, t.config.Seed, streamTarget)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d := t.data.dim
 	t.frame = mixture.FitFrame(x0, x1, d)
 	if err := t.pools(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	t.frame.Encode(x0, x0, 0)
 	t.frame.Encode(x1, x1, 1)
 	if t.learner, err = t.newLearner(x0, x1); err != nil {
-		return nil, err
+		return err
 	}
-	return t, t.keepFrame()
+	return t.keepFrame()
 }
 
 // pools puts the data on the device, in the units of the frame.
@@ -173,6 +217,7 @@ func (t *task) newLearner(x0, x1 []float64) (learner, error) {
 	training := mixture.Training{
 		Source: t.source, Target: t.target, Batch: c.Batch, Seed: t.config.Seed, Schedule: c.Schedule(),
 		Optimiser: optim.Settings{WeightDecay: c.WeightDecay, Clip: c.Clip.Or(0), Average: c.Average},
+		Group:     t.options.Group, Fast: t.options.Fast,
 	}
 	potential := func() (*mixture.Potential, error) {
 		return mixture.NewPotential(t.dev, tensor.DType(t.config.DType), p, floor)

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/fortet/fortet/kernels/batch"
 	"github.com/fortet/fortet/kernels/gmm"
 	"github.com/fortet/fortet/models/mixture"
 	"github.com/fortet/fortet/tensor"
@@ -31,28 +30,22 @@ var ErrInvalid = errors.New("invalid light bridge")
 // KL(π* | π).
 type Likelihood struct{ *mixture.Trainer }
 
-// NewLikelihood takes over the potential.
+// NewLikelihood takes over the potential, unless it fails.
 func NewLikelihood(q *mixture.Potential, t mixture.Training) (*Likelihood, error) {
-	r, err := mixture.NewTrainer(q, t)
-	if err != nil {
+	l := &Likelihood{}
+	var err error
+	if l.Trainer, err = mixture.NewTrainer(q, t, 2, l.sums); err != nil {
 		return nil, err
 	}
-	return &Likelihood{r}, nil
+	return l, nil
 }
 
-// Step queues one step.
-func (l *Likelihood) Step(step int) error {
-	if err := l.Draw(step); err != nil {
-		return err
-	}
-	if err := gmm.Likelihood(gmm.LikelihoodArgs{
+func (l *Likelihood) sums() error {
+	return gmm.Likelihood(gmm.LikelihoodArgs{
 		Mixture: l.Potential.Mixture(),
-		Terms:   [2]gmm.Term{{X: l.X0, T: 0, Weight: 1}, {X: l.X1, T: 1, Weight: -1}},
+		Terms:   [2]gmm.Term{{X: l.X0, T: 0, Weight: l.Weight(1)}, {X: l.X1, T: 1, Weight: l.Weight(-1)}},
 		Partial: l.Partial,
-	}); err != nil {
-		return err
-	}
-	return l.Descend(step, l.Partial)
+	})
 }
 
 // Matching minimises
@@ -66,58 +59,52 @@ type Matching struct {
 	*mixture.Trainer
 	safe     float64
 	t, xt, u tensor.Tensor
-	partial  tensor.Tensor // the rows of Partial that one term takes
 }
 
-// NewMatching takes over the potential. safe in (0, 1) keeps times away from 1,
+// NewMatching takes over the potential, unless it fails. safe in (0, 1) keeps times away from 1,
 // where the variance of the target is without bound; the papers have 1e-2.
 func NewMatching(q *mixture.Potential, t mixture.Training, safe float64) (*Matching, error) {
 	if !(safe > 0 && safe < 1) {
 		return nil, fmt.Errorf("%w: safe: got %v, want a number between 0 and 1", ErrInvalid, safe)
 	}
-	r, err := mixture.NewTrainer(q, t)
-	if err != nil {
+	m := &Matching{safe: safe}
+	var err error
+	if m.Trainer, err = mixture.NewTrainer(q, t, 1, m.sums); err != nil {
 		return nil, err
 	}
-	m := &Matching{Trainer: r, safe: safe}
-	dev, dtype, d := r.X0.Device(), r.X0.DType(), r.X0.Dim(1)
+	dev, dtype, d := m.X0.Device(), m.X0.DType(), m.X0.Dim(1)
 	var errs [3]error
-	m.t, errs[0] = tensor.New(dev, dtype, t.Batch)
-	m.xt, errs[1] = tensor.New(dev, dtype, t.Batch, d)
-	m.u, errs[2] = tensor.New(dev, dtype, t.Batch, d)
-	chunks, _ := gmm.PartialShape(q.Mixture(), t.Batch)
-	m.partial = r.Partial.Rows(0, chunks)
+	n := m.X0.Dim(0)
+	m.t, errs[0] = tensor.New(dev, dtype, n)
+	m.xt, errs[1] = tensor.New(dev, dtype, n, d)
+	m.u, errs[2] = tensor.New(dev, dtype, n, d)
 	if err := errors.Join(errs[:]...); err != nil {
-		m.Free()
+		m.Release()
 		return nil, err
 	}
 	return m, nil
 }
 
-// Free returns the memory.
+// Free returns the memory, that of the potential too.
 func (m *Matching) Free() {
+	m.Release()
+	m.Potential.Free()
+}
+
+// Release returns all memory but that of the potential.
+func (m *Matching) Release() {
 	for _, t := range []tensor.Tensor{m.t, m.xt, m.u} {
 		t.Free()
 	}
-	m.Trainer.Free()
+	m.Trainer.Release()
 }
 
-// Step queues one step.
-func (m *Matching) Step(step int) error {
-	if err := m.Draw(step); err != nil {
+func (m *Matching) sums() error {
+	if err := m.Bridges(m.safe, m.t, m.xt, m.u); err != nil {
 		return err
 	}
-	if err := batch.Bridge(batch.BridgeArgs{
-		X0: m.X0, X1: m.X1, Epsilon: m.Potential.Mixture().Epsilon, Safe: m.safe,
-		T: m.t, Xt: m.xt, U: m.u, Draw: m.BridgeDraw(step),
-	}); err != nil {
-		return err
-	}
-	if err := gmm.Match(gmm.MatchArgs{
+	return gmm.Match(gmm.MatchArgs{
 		Mixture: m.Potential.Mixture(), X: m.xt, U: m.u, T: m.t,
-		Weight: 1 / float64(m.xt.Dim(1)), Partial: m.partial,
-	}); err != nil {
-		return err
-	}
-	return m.Descend(step, m.partial)
+		Weight: m.Weight(1 / float64(m.xt.Dim(1))), Partial: m.Partial,
+	})
 }

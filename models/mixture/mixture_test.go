@@ -103,7 +103,7 @@ func TestOutOfMemory(t *testing.T) {
 		q, err := mixture.NewPotential(failing, tensor.Float32, example(true), 0)
 		if err == nil {
 			var r *mixture.Trainer
-			r, err = mixture.NewTrainer(q, mixture.Training{Source: x, Target: x, Batch: 4})
+			r, err = mixture.NewTrainer(q, mixture.Training{Source: x, Target: x, Batch: 4}, 2, func() error { return nil })
 			if err == nil {
 				r.Free()
 				require.Equal(t, before, dev.Memory().InUse)
@@ -235,7 +235,7 @@ func TestBadGradient(t *testing.T) {
 	require.NoError(t, err)
 	r, err := mixture.NewTrainer(q, mixture.Training{
 		Source: x, Target: x, Batch: 4, Schedule: run.Schedule{Peak: .1, Steps: 1}, Optimiser: optim.Settings{Clip: 1},
-	})
+	}, 2, func() error { return nil })
 	require.NoError(t, err)
 	defer r.Free()
 	before, err := q.Parameters()
@@ -243,7 +243,7 @@ func TestBadGradient(t *testing.T) {
 	bad := make([]float64, r.Partial.Len())
 	bad[1] = math.NaN()
 	require.NoError(t, tensor.SetFloat64s(r.Partial, bad))
-	require.NoError(t, r.Descend(1, r.Partial))
+	require.NoError(t, r.Step(1))
 	after, err := q.Parameters()
 	require.NoError(t, err)
 	require.Equal(t, before, after)

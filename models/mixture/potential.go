@@ -26,7 +26,9 @@ type Potential struct {
 	floor   float64
 
 	flat, gradient tensor.Tensor
-	at             gmm.Mixture // scales and axes are not part of flat
+	loss           tensor.Tensor // (1), after the gradient in memory
+	descent        tensor.Tensor // gradient and loss: what is theirs
+	at             gmm.Mixture   // scales and axes are not part of flat
 	raw, turn      tensor.Tensor
 	by             derivatives
 	turner         *turner
@@ -78,7 +80,7 @@ func (q *Potential) alloc(dtype tensor.DType, c Covariance) (err error) {
 		}
 		return t
 	}
-	q.flat, q.gradient = array(at[4]), array(at[4])
+	q.flat, q.descent = array(at[4]), array(at[4]+1)
 	q.at = gmm.Mixture{Epsilon: q.epsilon, Scales: array(q.k, q.d)}
 	if c == Full {
 		q.at.Axes = array(q.k, q.d, q.d)
@@ -87,6 +89,7 @@ func (q *Potential) alloc(dtype tensor.DType, c Covariance) (err error) {
 	if err != nil {
 		return err
 	}
+	q.gradient, q.loss = q.descent.Rows(0, at[4]), q.descent.Rows(at[4], at[4]+1)
 	part := func(t tensor.Tensor, i int, shape ...int) tensor.Tensor {
 		n := 1
 		for _, s := range shape {
@@ -101,12 +104,12 @@ func (q *Potential) alloc(dtype tensor.DType, c Covariance) (err error) {
 	if c == Full {
 		q.turn, q.by.turn = part(q.flat, 3, q.k, q.d, q.d), part(q.gradient, 3, q.k, q.d, q.d)
 	}
-	return errors.Join(err, tensor.SetFloat64s(q.gradient, make([]float64, at[4])))
+	return errors.Join(err, tensor.SetFloat64s(q.descent, make([]float64, at[4]+1)))
 }
 
 // Free returns the memory.
 func (q *Potential) Free() {
-	for _, t := range []tensor.Tensor{q.flat, q.gradient, q.at.Scales, q.at.Axes} {
+	for _, t := range []tensor.Tensor{q.flat, q.descent, q.at.Scales, q.at.Axes} {
 		t.Free()
 	}
 }
@@ -119,6 +122,9 @@ func (q *Potential) Flat() tensor.Tensor { return q.flat }
 
 // Gradient is the vector that Reduce fills, in the layout of Flat.
 func (q *Potential) Gradient() tensor.Tensor { return q.gradient }
+
+// Loss (1) is the loss that Reduce fills.
+func (q *Potential) Loss() tensor.Tensor { return q.loss }
 
 // Floor is the lower bound of scales.
 func (q *Potential) Floor() float64 { return q.floor }
@@ -156,23 +162,29 @@ func (q *Potential) Set(p Parameters) error {
 // Update brings scales and axes to the flat vector's state. For full
 // covariances it waits for the device.
 func (q *Potential) Update() error {
-	if q.turner != nil {
-		if err := q.turner.apply(q.at.Axes, q.turn); err != nil {
-			return err
-		}
+	if err := q.turnAxes(); err != nil {
+		return err
 	}
 	return q.scale()
+}
+
+// turnAxes is the part of Update that waits for the device, where there are
+// axes.
+func (q *Potential) turnAxes() error {
+	if q.turner == nil {
+		return nil
+	}
+	return q.turner.apply(q.at.Axes, q.turn)
 }
 
 func (q *Potential) scale() error {
 	return gmm.Scales(gmm.ScalesArgs{Raw: q.raw, Out: q.at.Scales, Floor: q.floor})
 }
 
-// Reduce makes the gradient of partial sums, and the loss (1) unless it is the
-// zero Tensor.
-func (q *Potential) Reduce(partial, loss tensor.Tensor) error {
+// Reduce makes gradient and loss of partial sums.
+func (q *Potential) Reduce(partial tensor.Tensor) error {
 	return gmm.Reduce(gmm.ReduceArgs{
-		Mixture: q.at, Partial: partial, Floor: q.floor, Loss: loss,
+		Mixture: q.at, Partial: partial, Floor: q.floor, Loss: q.loss,
 		DLogits: q.by.logits, DMeans: q.by.means, DRaw: q.by.raw, DTurn: q.by.turn,
 	})
 }

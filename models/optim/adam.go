@@ -53,22 +53,39 @@ func (s Settings) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Adam minimises by the method of Kingma and Ba (2015).
+// Adam minimises by the method of Kingma and Ba (2015). All that changes from
+// step to step lies on the device: the number of the step, and a table of rates
+// and corrections that the host computes for many steps at once. So a Step that
+// was recorded is the next step each time that it is replayed.
 type Adam struct {
 	settings                Settings
+	schedule                run.Schedule
 	params, gradient        tensor.Tensor
 	first, second, averaged tensor.Tensor
 	norm, partial           tensor.Tensor
+
+	count, table tensor.Tensor // (1) and (ahead, 3)
+	begun        []uint32      // what is uploaded to count
+	rows         []float64     // to table
+	next         int           // the step that count stands before; 0: unknown
+	filled       int           // the table holds the steps after number ahead·filled; -1: none
 }
+
+// ahead is how many steps the table holds: its upload, and what the host
+// computes for it, are nothing beside so many steps.
+const ahead = 256
 
 // NewAdam begins with zero moments and, where an average is wanted, with the
 // present parameters as the average. params and gradient are vectors of one
 // length, and stay the caller's.
-func NewAdam(params, gradient tensor.Tensor, s Settings) (*Adam, error) {
+func NewAdam(params, gradient tensor.Tensor, s Settings, schedule run.Schedule) (*Adam, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Adam{settings: s.withDefaults(), params: params, gradient: gradient}
+	a := &Adam{
+		settings: s.withDefaults(), schedule: schedule, params: params, gradient: gradient,
+		begun: make([]uint32, 1), rows: make([]float64, ahead*adam.Columns), filled: -1,
+	}
 	n, dev, dtype := params.Len(), params.Device(), params.DType()
 	zeros := make([]float64, n)
 	var errs []error
@@ -78,10 +95,12 @@ func NewAdam(params, gradient tensor.Tensor, s Settings) (*Adam, error) {
 		return t
 	}
 	a.first, a.second = array(zeros), array(zeros)
-	var err1, err2 error
-	a.norm, err1 = tensor.From(dev, []float64{0}, 1)
-	a.partial, err2 = tensor.New(dev, tensor.Float64, adam.Chunks(n))
-	errs = append(errs, err1, err2)
+	var err [4]error
+	a.norm, err[0] = tensor.From(dev, []float64{0}, 1)
+	a.partial, err[1] = tensor.New(dev, tensor.Float64, adam.Chunks(n))
+	a.count, err[2] = tensor.From(dev, a.begun, 1)
+	a.table, err[3] = tensor.New(dev, tensor.Float64, ahead, adam.Columns)
+	errs = append(errs, err[:]...)
 	if s.Average > 0 {
 		now, err := tensor.Float64s(params)
 		errs = append(errs, err)
@@ -96,20 +115,56 @@ func NewAdam(params, gradient tensor.Tensor, s Settings) (*Adam, error) {
 
 // Free returns the memory.
 func (a *Adam) Free() {
-	for _, t := range []tensor.Tensor{a.first, a.second, a.averaged, a.norm, a.partial} {
+	for _, t := range []tensor.Tensor{a.first, a.second, a.averaged, a.norm, a.partial, a.count, a.table} {
 		t.Free()
 	}
 }
 
-// Step queues step number step, counted from 1, at a learning rate. A gradient
-// that is not finite changes nothing, and Norm tells.
-func (a *Adam) Step(step int, rate float64) error {
-	if err := adam.Norm(adam.NormArgs{Gradient: a.gradient, Partial: a.partial, Norm: a.norm}); err != nil {
+// Make makes step number step, counted from 1: queue must queue Step once, by a
+// call or as a part of a graph. Where step does not follow the one before, and
+// every 256 steps, it uploads first, which is ordered in the queue and may not
+// stand inside of a record.
+func (a *Adam) Make(step int, queue func() error) error {
+	if step != a.next {
+		a.next = 0
+		a.begun[0] = uint32(step - 1)
+		if err := tensor.Set(a.count, a.begun); err != nil {
+			return err
+		}
+	}
+	if block := (step - 1) / ahead; block != a.filled {
+		a.filled = -1
+		for i := range ahead {
+			at := block*ahead + i + 1
+			row := adam.Row(at, a.schedule.Rate(at), a.settings.Beta1, a.settings.Beta2, a.settings.WeightDecay)
+			copy(a.rows[i*adam.Columns:], row[:])
+		}
+		if err := tensor.Set(a.table, a.rows); err != nil {
+			return err
+		}
+		a.filled = block
+	}
+	a.next = 0 // what a queue that failed has counted is unknown
+	if err := queue(); err != nil {
+		return err
+	}
+	a.next = step + 1
+	return nil
+}
+
+// Count (1), Uint32, is one less than the number of the step being made, until
+// its Step runs: what draws of the step add to 1.
+func (a *Adam) Count() tensor.Tensor { return a.count }
+
+// Step queues a step. A gradient that is not finite changes nothing, and Norm
+// tells.
+func (a *Adam) Step() error {
+	if err := adam.Norm(adam.NormArgs{Gradient: a.gradient, Partial: a.partial, Norm: a.norm, Count: a.count}); err != nil {
 		return err
 	}
 	return adam.Step(adam.Args{
 		Params: a.params, Gradient: a.gradient, First: a.first, Second: a.second, EMA: a.averaged, Norm: a.norm,
-		Step: step, Rate: rate, Beta1: a.settings.Beta1, Beta2: a.settings.Beta2, Epsilon: a.settings.Epsilon,
+		Table: a.table, Count: a.count, Beta1: a.settings.Beta1, Beta2: a.settings.Beta2, Epsilon: a.settings.Epsilon,
 		Decay: a.settings.WeightDecay, EMADecay: a.settings.Average, Clip: a.settings.Clip,
 	})
 }

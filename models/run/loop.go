@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/fortet/fortet/gpu/collective"
 )
 
 // Trainer is what Loop drives. A step must be a function of the state, the
@@ -60,6 +62,15 @@ type Options struct {
 	From *Checkpoint
 	// Progress is called at least at every logged step.
 	Progress func(Progress)
+
+	// Group is the processes that train the run together; nil: this one alone.
+	// All must call Loop, with the same configuration. Process 0 has the folder
+	// and From; the others have a Follower, begin where process 0 does, with its
+	// state, and read and write nothing.
+	Group collective.Group
+	// Fast is for trainers: that processes may exchange sums that depend on how
+	// many they are. All must have the same.
+	Fast bool
 }
 
 // patience is how long steps are queued before the device is waited for, so
@@ -76,8 +87,12 @@ const patience = 100 * time.Millisecond
 // floating-point element of the state are seen to be finite: a bad state is
 // never saved. An error means that the run could not go on: the device, the
 // disk or an argument failed; the checkpoints written before are good.
+//
+// The processes of a group end with the same status after the same step. Where
+// one cannot go on, those that could get an error that wraps ErrElsewhere; see
+// Known for one that failed inside of a step.
 func Loop(ctx context.Context, f *Folder, t Trainer, o Options) (*Result, error) {
-	l, err := newLoop(f, t, o)
+	l, err := newLoop(ctx, f, t, o)
 	if err != nil {
 		return nil, fmt.Errorf("run: %w", err)
 	}
@@ -87,13 +102,17 @@ func Loop(ctx context.Context, f *Folder, t Trainer, o Options) (*Result, error)
 		if l.saved != "" {
 			last = "; the last good checkpoint is " + l.saved
 		}
-		return nil, fmt.Errorf("run: %s: step %d: %w%s", f.path, l.step, err, last)
+		name := f.path
+		if f.follows() {
+			name = fmt.Sprintf("process %d of %d", o.Group.Rank(), o.Group.Size())
+		}
+		return nil, fmt.Errorf("run: %s: step %d: %w%s", name, l.step, err, last)
 	}
 	r := &Result{
 		Run: f.path, Method: f.config.Method, Status: status, Steps: l.step, Seconds: l.seconds(),
 		Checkpoint: l.saved, Reason: l.reason,
 	}
-	if l.metrics.last != nil {
+	if l.metrics != nil && l.metrics.last != nil {
 		r.Metrics = l.metrics.last.Metrics
 	}
 	return r, nil
@@ -104,45 +123,74 @@ type loop struct {
 	folder   *Folder
 	trainer  Trainer
 	progress func(Progress)
-	snapshot *snapshot
+	snapshot *snapshot // nil: of a follower
+	team     *team     // nil: this process is alone
 
-	metrics, times *journal
-	step           int // the last one queued
-	begun          int // the step that this session began after
-	healthy        int // the last step at which all was finite
+	metrics, times *journal // nil: of a follower
+	canceled       bool     // as all of the team know
+	kept           int      // the step of the last checkpoint
+	step           int      // the last one queued
+	begun          int      // the step that this session began after
+	healthy        int      // the last step at which all was finite
 	saved          string
 	reason         string // what is not finite; "": nothing
 	start, looked  time.Time
 	before         float64 // seconds of earlier sessions
 }
 
-func newLoop(f *Folder, t Trainer, o Options) (*loop, error) {
-	if f.lock == nil {
-		return nil, invalid("%s: the lock is not held", f.path)
-	}
+func newLoop(ctx context.Context, f *Folder, t Trainer, o Options) (*loop, error) {
 	l := &loop{folder: f, trainer: t, Train: f.config.Train, progress: o.Progress}
 	if l.progress == nil {
 		l.progress = func(Progress) {}
 	}
-	var err error
-	if l.snapshot, err = newSnapshot(t.State()); err != nil {
-		return nil, err
+	if o.Group != nil {
+		var err error
+		if l.team, err = newTeam(o.Group, t.State()[0].Tensor.Device()); err != nil {
+			return nil, err
+		}
 	}
-	if err := l.begin(o.From); err != nil {
-		return nil, err
+	err := l.open(o)
+	if l.team != nil {
+		err = l.join(ctx, o, err)
 	}
-	if l.metrics, err = openJournal(filepath.Join(f.path, metricsName), l.step); err != nil {
-		return nil, err
-	}
-	if l.times, err = openJournal(filepath.Join(f.path, timesName), l.step); err != nil {
-		return nil, errors.Join(err, l.metrics.close())
-	}
-	if last := l.times.last; last != nil && len(last.Metrics) > 0 {
-		l.before = last.Metrics[0].Value
+	if err != nil {
+		return nil, errors.Join(err, l.close())
 	}
 	l.start = time.Now()
 	l.looked = l.start
 	return l, nil
+}
+
+// open makes folder and trainer ready.
+func (l *loop) open(o Options) error {
+	f := l.folder
+	switch leads := l.team == nil || l.team.Rank() == 0; {
+	case leads && f.follows():
+		return invalid("got a Follower, want the folder of the run")
+	case leads && f.lock == nil:
+		return invalid("%s: the lock is not held", f.path)
+	case !leads && (!f.follows() || o.From != nil):
+		return invalid("process %d of %d: got a folder or a checkpoint, want a Follower", l.team.Rank(), l.team.Size())
+	case !leads:
+		return nil
+	}
+	var err error
+	if l.snapshot, err = newSnapshot(l.trainer.State()); err != nil {
+		return err
+	}
+	if err := l.begin(o.From); err != nil {
+		return err
+	}
+	if l.metrics, err = openJournal(filepath.Join(f.path, metricsName), l.step); err != nil {
+		return err
+	}
+	if l.times, err = openJournal(filepath.Join(f.path, timesName), l.step); err != nil {
+		return err
+	}
+	if last := l.times.last; last != nil && len(last.Metrics) > 0 {
+		l.before = last.Metrics[0].Value
+	}
+	return nil
 }
 
 // begin brings trainer and folder to the step that the loop begins after.
@@ -160,17 +208,31 @@ func (l *loop) begin(from *Checkpoint) error {
 	if err := Restore(l.trainer, from); err != nil {
 		return err
 	}
-	l.step, l.begun, l.healthy, l.saved = from.Step, from.Step, from.Step, from.Path
+	l.step, l.begun, l.healthy, l.kept, l.saved = from.Step, from.Step, from.Step, from.Step, from.Path
 	return l.folder.setAside(from.Step)
 }
 
-func (l *loop) close() error { return errors.Join(l.metrics.close(), l.times.close()) }
+func (l *loop) close() error {
+	var errs []error
+	for _, j := range []*journal{l.metrics, l.times} {
+		if j != nil {
+			errs = append(errs, j.close())
+		}
+	}
+	if l.team != nil {
+		l.team.free()
+	}
+	return errors.Join(errs...)
+}
 
 func (l *loop) seconds() float64 { return l.before + time.Since(l.start).Seconds() }
 
 func (l *loop) run(ctx context.Context) (Status, error) {
 	for l.step < l.Steps {
-		if ctx.Err() != nil {
+		if l.team == nil {
+			l.canceled = ctx.Err() != nil
+		}
+		if l.canceled {
 			return l.cancel()
 		}
 		l.step++
@@ -179,16 +241,18 @@ func (l *loop) run(ctx context.Context) (Status, error) {
 		}
 		last := l.step == l.Steps
 		due, save := last || l.step%l.LogEvery == 0, last || l.step%l.CheckpointEvery == 0
-		if !due && !save && time.Since(l.looked) < patience {
+		if !due && !save && !l.pause() {
 			continue
 		}
-		if err := l.look(due); err != nil {
-			return 0, err
+		err := l.look(due)
+		if err == nil && save && l.reason == "" {
+			err = l.save()
 		}
-		if save && l.reason == "" {
-			if err := l.save(); err != nil {
-				return 0, err
-			}
+		if l.team != nil {
+			err = l.meet(ctx, err)
+		}
+		if err != nil {
+			return 0, err
 		}
 		if l.reason != "" {
 			return Diverged, nil
@@ -197,18 +261,29 @@ func (l *loop) run(ctx context.Context) (Status, error) {
 	return Done, nil
 }
 
+// pause reports whether the device is to be waited for between the steps that
+// are logged or saved.
+func (l *loop) pause() bool {
+	if l.team != nil {
+		return l.step == l.team.meeting
+	}
+	return time.Since(l.looked) >= patience
+}
+
 // cancel leaves a checkpoint of the last step.
 func (l *loop) cancel() (Status, error) {
-	if l.step == l.begun || l.saved == l.folder.checkpointPath(l.step) {
+	if l.step == l.begun || l.kept == l.step {
 		return Canceled, nil
 	}
-	if err := l.look(false); err != nil {
-		return 0, err
+	err := l.look(false)
+	if err == nil && l.reason == "" {
+		err = l.save()
 	}
-	if l.reason == "" {
-		if err := l.save(); err != nil {
-			return 0, err
-		}
+	if l.team != nil {
+		_, err = l.team.settle(err, note{})
+	}
+	if err != nil {
+		return 0, err
 	}
 	if l.reason != "" {
 		return Diverged, nil
@@ -251,6 +326,9 @@ func (l *loop) look(due bool) error {
 		}
 	}
 	l.healthy = l.step
+	if l.folder.follows() {
+		return nil
+	}
 	return errors.Join(
 		l.metrics.add(Record{l.step, metrics}),
 		l.times.add(Record{l.step, Metrics{{"seconds", seconds}}}),
@@ -268,6 +346,10 @@ func (l *loop) diverged(what string) {
 
 // save writes a checkpoint, unless the state is not finite.
 func (l *loop) save() error {
+	l.kept = l.step
+	if l.folder.follows() {
+		return nil
+	}
 	bad, err := l.snapshot.take()
 	if err != nil {
 		return err

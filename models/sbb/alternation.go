@@ -17,6 +17,7 @@ import (
 //     present potential, held fixed (the first time y = x),
 //  2. bridge matching (lightsb.Matching) between y0 and y1, from where it was.
 //
+// The steps of 2 are all of one graph: y0 and y1 are new, their arrays are not.
 // It converges where the target is wider than the source and, at large β, near
 // it otherwise; Dual needs no such care. The inverse is exact, by Newton's
 // method, where the papers' program has x - s/β or a network.
@@ -29,8 +30,8 @@ type Alternation struct {
 	pulls  tensor.Tensor      // (1) Float64: how often endpoints were computed
 }
 
-// NewAlternation takes over both potentials, which have equal shapes and
-// floors: fixed is room for a copy.
+// NewAlternation takes over both potentials, unless it fails. They have equal
+// shapes and floors: fixed is room for a copy.
 func NewAlternation(q, fixed *mixture.Potential, beta, safe float64, outer, steps int, t mixture.Training) (*Alternation, error) {
 	if err := validBeta(beta); err != nil {
 		return nil, err
@@ -55,19 +56,25 @@ func NewAlternation(q, fixed *mixture.Potential, beta, safe float64, outer, step
 		return nil, err
 	}
 	if err := errors.Join(tensor.Copy(t.Source, a.x0), tensor.Copy(t.Target, a.x1)); err != nil {
-		a.Free()
+		a.Release()
 		return nil, err
 	}
 	return a, nil
 }
 
-// Free returns the memory.
+// Free returns the memory, that of the potentials too.
 func (a *Alternation) Free() {
+	a.Release()
+	a.fixed.Free()
+	a.Potential.Free()
+}
+
+// Release returns all memory but that of the potentials.
+func (a *Alternation) Release() {
 	for _, array := range []tensor.Tensor{a.Source, a.Target, a.pulls} {
 		array.Free()
 	}
-	a.fixed.Free()
-	a.Matching.Free()
+	a.Matching.Release()
 }
 
 // Step queues one step, the first of an outer iteration after new endpoints.

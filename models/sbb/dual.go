@@ -25,47 +25,50 @@ func Floor(beta, margin float64) float64 { return (1 + margin) / (1 + beta) }
 type Dual struct {
 	*mixture.Trainer
 	beta   float64
-	y0, y1 tensor.Tensor // (batch, d)
-	v0, v1 tensor.Tensor // (batch): v(0, x0), v(1, x1)
+	y0, y1 tensor.Tensor // (n, d)
+	v0, v1 tensor.Tensor // (n): v(0, x0), v(1, x1)
 }
 
-// NewDual takes over the potential, whose floor should be Floor(β, 1e-4 or
-// more).
+// NewDual takes over the potential, unless it fails. Its floor should be
+// Floor(β, 1e-4 or more).
 func NewDual(q *mixture.Potential, beta float64, t mixture.Training) (*Dual, error) {
 	if err := validBeta(beta); err != nil {
 		return nil, err
 	}
-	r, err := mixture.NewTrainer(q, t)
-	if err != nil {
+	l := &Dual{beta: beta}
+	var err error
+	if l.Trainer, err = mixture.NewTrainer(q, t, 2, l.sums); err != nil {
 		return nil, err
 	}
-	l := &Dual{Trainer: r, beta: beta}
-	dev, dtype, d := r.X0.Device(), r.X0.DType(), r.X0.Dim(1)
+	dev, dtype, d := l.X0.Device(), l.X0.DType(), l.X0.Dim(1)
 	var errs [4]error
-	l.y0, errs[0] = tensor.New(dev, dtype, t.Batch, d)
-	l.y1, errs[1] = tensor.New(dev, dtype, t.Batch, d)
-	l.v0, errs[2] = tensor.New(dev, dtype, t.Batch)
-	l.v1, errs[3] = tensor.New(dev, dtype, t.Batch)
+	n := l.X0.Dim(0)
+	l.y0, errs[0] = tensor.New(dev, dtype, n, d)
+	l.y1, errs[1] = tensor.New(dev, dtype, n, d)
+	l.v0, errs[2] = tensor.New(dev, dtype, n)
+	l.v1, errs[3] = tensor.New(dev, dtype, n)
 	if err := errors.Join(errs[:]...); err != nil {
-		l.Free()
+		l.Release()
 		return nil, err
 	}
 	return l, nil
 }
 
-// Free returns the memory.
+// Free returns the memory, that of the potential too.
 func (l *Dual) Free() {
+	l.Release()
+	l.Potential.Free()
+}
+
+// Release returns all memory but that of the potential.
+func (l *Dual) Release() {
 	for _, t := range []tensor.Tensor{l.y0, l.y1, l.v0, l.v1} {
 		t.Free()
 	}
-	l.Trainer.Free()
+	l.Trainer.Release()
 }
 
-// Step queues one step.
-func (l *Dual) Step(step int) error {
-	if err := l.Draw(step); err != nil {
-		return err
-	}
+func (l *Dual) sums() error {
 	m := l.Potential.Mixture()
 	if err := proximal.Solve(proximal.Args{Mixture: m, X: l.X0, T0: 0, Beta: l.beta, Y: l.y0, Value: l.v0}); err != nil {
 		return err
@@ -73,21 +76,18 @@ func (l *Dual) Step(step int) error {
 	if err := proximal.Solve(proximal.Args{Mixture: m, X: l.X1, T0: 1, Beta: l.beta, Y: l.y1, Value: l.v1}); err != nil {
 		return err
 	}
-	if err := gmm.Likelihood(gmm.LikelihoodArgs{
+	return gmm.Likelihood(gmm.LikelihoodArgs{
 		Mixture: m,
-		Terms:   [2]gmm.Term{{X: l.y0, T: 0, Weight: m.Epsilon}, {X: l.y1, T: 1, Weight: -m.Epsilon}},
+		Terms:   [2]gmm.Term{{X: l.y0, T: 0, Weight: l.Weight(m.Epsilon)}, {X: l.y1, T: 1, Weight: l.Weight(-m.Epsilon)}},
 		Partial: l.Partial,
-	}); err != nil {
-		return err
-	}
-	return l.Descend(step, l.Partial)
+	})
 }
 
 // Loss waits for the device and returns -D of the last minibatch, in the
-// coordinates of the potential.
+// coordinates of the potential. All processes of a group must ask for it.
 func (l *Dual) Loss() (float64, error) {
-	v0, err0 := tensor.Float64s(l.v0)
-	v1, err1 := tensor.Float64s(l.v1)
+	v0, err0 := l.Rows(l.v0)
+	v1, err1 := l.Rows(l.v1)
 	if err := errors.Join(err0, err1); err != nil {
 		return 0, err
 	}
