@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/pflag"
 
+	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/sinkhorn"
 )
@@ -57,27 +60,20 @@ func term(t sinkhorn.Term) termReport {
 }
 
 func (c *divergence) do(s *session, args []string) error {
-	if len(args) > 0 {
-		return usagef("divergence: unexpected argument %q", args[0])
-	}
-	if c.costMatrix != "" {
-		return usagef("--cost-matrix: a matrix between two sets says nothing of the costs within each; use --cost")
-	}
-	settings, err := c.settings(s)
-	if err != nil {
-		return err
-	}
-	problem, clouds, err := c.read()
-	if err != nil {
+	if err := s.join(c.distribution); err != nil {
 		return err
 	}
 	var files outputs
 	defer files.close()
-	if err := files.add("source-gradient", c.gradient); err != nil {
+	problem, clouds, settings, err := c.prepare(s, args, &files)
+	if err := s.agree(err); err != nil {
 		return err
 	}
 	dev, err := s.open()
 	if err != nil {
+		return err
+	}
+	if problem.Geometry, err = s.shard(problem.Geometry, c.sharing); err != nil {
 		return err
 	}
 	bar := s.progress("divergence")
@@ -88,14 +84,39 @@ func (c *divergence) do(s *session, args []string) error {
 		return err
 	}
 	if d.Status() == solver.Canceled {
-		return s.ctx.Err()
+		return s.agree(context.Canceled)
 	}
+	return s.agree(c.finish(s, dev, &files, problem, clouds, d))
+}
+
+// prepare checks the flags, reads what they name and creates the files.
+func (c *divergence) prepare(s *session, args []string, files *outputs) (problem sinkhorn.Problem, sets clouds, settings sinkhorn.Settings, err error) {
+	if len(args) > 0 {
+		return problem, sets, settings, usagef("divergence: unexpected argument %q", args[0])
+	}
+	if c.costMatrix != "" {
+		return problem, sets, settings, usagef("--cost-matrix: a matrix between two sets says nothing of the costs within each; use --cost")
+	}
+	if err = c.check(); err != nil {
+		return problem, sets, settings, err
+	}
+	if settings, err = c.settings(s); err != nil {
+		return problem, sets, settings, err
+	}
+	if problem, sets, err = c.read(); err != nil || !s.lead() {
+		return problem, sets, settings, err
+	}
+	return problem, sets, settings, files.add("source-gradient", c.gradient)
+}
+
+// finish writes and prints what was found.
+func (c *divergence) finish(s *session, dev gpu.Device, files *outputs, problem sinkhorn.Problem, sets clouds, d *sinkhorn.Divergence) error {
 	if c.gradient != "" && d.Status() != solver.Diverged {
 		g, err := d.Gradient(s.ctx, dev)
 		if err != nil {
 			return err
 		}
-		if err := writeGradient(&files, g.X, clouds); err != nil {
+		if err := writeGradient(files, g.X, sets); err != nil {
 			return err
 		}
 		if err := files.commit(); err != nil {
@@ -104,8 +125,8 @@ func (c *divergence) do(s *session, args []string) error {
 	}
 	out := divergenceReport{Status: d.Status().String(), Seconds: number(d.Duration.Seconds()), Divergence: number(d.Value)}
 	out.Problem = problemReport{
-		N: clouds.source.N, M: clouds.target.N, D: clouds.source.D, Cost: c.cost, Epsilon: number(d.Epsilon),
-		EpsilonScale: c.scale, DType: d.DType.String(), Device: dev.Name(),
+		N: sets.source.N, M: sets.target.N, D: sets.source.D, Cost: c.cost, Epsilon: number(d.Epsilon),
+		EpsilonScale: c.scale, DType: d.DType.String(), Device: dev.Name(), sharingReport: shared(problem.Geometry),
 	}
 	out.Problem.unbalanced(problem.Source, problem.Target)
 	out.Terms.AB, out.Terms.AA, out.Terms.BB, out.Terms.Mass = term(d.AB), term(d.AA), term(d.BB), number(d.MassTerm)

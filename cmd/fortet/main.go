@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fortet/fortet/gpu"
+	"github.com/fortet/fortet/gpu/collective"
 	"github.com/fortet/fortet/internal/dataset"
 	"github.com/fortet/fortet/models/latent"
 	"github.com/fortet/fortet/models/mixture"
@@ -58,7 +59,7 @@ type command struct {
 
 var commands = []command{
 	doctorCommand, solveCommand, divergenceCommand, bridgeCommand, multimarginalCommand, barycenterCommand, discreteCommand,
-	trainCommand, sampleCommand, evalCommand, dataCommand, plotCommand, demoCommand,
+	trainCommand, sampleCommand, evalCommand, dataCommand, plotCommand, benchCommand, demoCommand,
 }
 
 // session is what a command works with: the global flags, the streams, and
@@ -68,6 +69,9 @@ type session struct {
 	stdout, stderr io.Writer
 	globals
 	dev gpu.Device
+
+	shared bool             // with processes of the same machine
+	joined collective.Group // see join; nil: none
 }
 
 // globals are the flags of every command.
@@ -103,14 +107,20 @@ var errNotConverged = errors.New("did not reach the tolerance")
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := dispatch(ctx, args, stdout, stderr)
 	code := exitCode(ctx, err)
-	switch {
-	case err == nil || errors.Is(err, pflag.ErrHelp):
-	case code == exitInterrupted:
-		fmt.Fprintln(stderr, "fortet: interrupted")
-	default:
-		fmt.Fprintln(stderr, "fortet: "+oneLine(err))
+	var agreed *verdict
+	if err != nil && !errors.Is(err, pflag.ErrHelp) && !(errors.As(err, &agreed) && agreed.quiet) {
+		complain(stderr, code, err)
 	}
 	return code
+}
+
+// complain says why the program ends with a code.
+func complain(stderr io.Writer, code int, err error) {
+	if code == exitInterrupted {
+		fmt.Fprintln(stderr, "fortet: interrupted")
+		return
+	}
+	fmt.Fprintln(stderr, "fortet: "+oneLine(err))
 }
 
 // oneLine joins an error that lists several faults.
@@ -121,9 +131,12 @@ func oneLine(err error) string {
 func exitCode(ctx context.Context, err error) int {
 	var usage usageError
 	var path *fs.PathError
+	var agreed *verdict
 	switch {
 	case err == nil || errors.Is(err, pflag.ErrHelp):
 		return exitDone
+	case errors.As(err, &agreed):
+		return agreed.code
 	case errors.Is(err, errNotConverged):
 		return exitNotConverged
 	case ctx.Err() != nil || errors.Is(err, context.Canceled), errors.Is(err, run.ErrCanceled):
@@ -198,7 +211,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 			s.dev.Close()
 		}
 	}()
-	return do(s, flags.Args())
+	return s.part(do(s, flags.Args()))
 }
 
 func names() string {
@@ -219,6 +232,9 @@ func overview(w io.Writer) {
 
 func (c command) help(w io.Writer, flags *pflag.FlagSet) {
 	fmt.Fprintf(w, "%s.\n\n  %s\n\nExample:\n  %s\n\nFlags:\n%s", c.does, c.usage, c.example, flags.FlagUsages())
+	if c.name == "solve" || c.name == "divergence" {
+		fmt.Fprint(w, distributedHelp)
+	}
 	if c.name == "data" || c.name == "solve" {
 		fmt.Fprintf(w, "\nData sets:\n%s\n", dataset.Help())
 	}
@@ -227,7 +243,7 @@ func (c command) help(w io.Writer, flags *pflag.FlagSet) {
 // device opens the device that the flags name.
 func (s *session) open() (gpu.Device, error) {
 	if s.dev == nil {
-		dev, err := gpu.OpenWith(s.device, gpu.Options{Workers: s.workers})
+		dev, err := s.take()
 		if err != nil {
 			return nil, fmt.Errorf("--device %s: %w", s.device, err)
 		}

@@ -28,7 +28,8 @@ type problemFlags struct {
 	tol                          float64
 	maxIter                      int
 	acceleration                 string
-	flags                        *pflag.FlagSet
+	sharing
+	flags *pflag.FlagSet
 }
 
 func (p *problemFlags) declare(f *pflag.FlagSet) {
@@ -51,6 +52,7 @@ func (p *problemFlags) declare(f *pflag.FlagSet) {
 	f.Float64Var(&p.tol, "tol", 1e-6, "L1 marginal residual to reach, relative to the mass")
 	f.IntVar(&p.maxIter, "max-iter", 10000, "sweeps over all pairs at most")
 	f.StringVar(&p.acceleration, "acceleration", "auto", "auto, none, anderson or overrelax")
+	p.sharing.declare(f)
 }
 
 // clouds are the two data sets of a problem; empty where a cost matrix is given

@@ -57,6 +57,7 @@ type problemReport struct {
 	RhoTarget     number `json:"rho_target,omitempty"`
 	DType         string `json:"dtype"` // of the last iterations
 	Device        string `json:"device"`
+	sharingReport
 }
 
 // unbalanced fills in the penalties of a problem.
@@ -103,7 +104,7 @@ func describe(p *problemFlags, dev gpu.Device, r *sinkhorn.Result) problemReport
 		N: n, M: m, D: r.Plan.Geometry.Dim(), Cost: r.Plan.Geometry.Cost().String(),
 		Epsilon: number(r.Plan.Epsilon), EpsilonScale: p.scale,
 		Divergence: divergenceWord(divergences.Divergence{}), Kind: divergences.Regularised.String(),
-		Device: dev.Name(),
+		Device: dev.Name(), sharingReport: shared(r.Plan.Geometry),
 	}
 	report.unbalanced(r.Plan.Source, r.Plan.Target)
 	if len(r.Stages) > 0 {
@@ -158,6 +159,10 @@ func (c *solve) entropic(s *session) (work, clouds, error) {
 	}
 	return func(dev gpu.Device, trace tracer) (*solution, error) {
 		settings.Trace = trace
+		var err error
+		if problem.Geometry, err = s.shard(problem.Geometry, c.sharing); err != nil {
+			return nil, err
+		}
 		r, err := sinkhorn.Solve(s.ctx, dev, problem, settings)
 		if err != nil {
 			return nil, err
@@ -178,37 +183,14 @@ func (c *solve) entropic(s *session) (work, clouds, error) {
 }
 
 func (c *solve) do(s *session, args []string) error {
-	if len(args) > 0 {
-		return usagef("solve: unexpected argument %q", args[0])
-	}
-	d, kind, err := c.regulariser()
-	if err != nil {
-		return err
-	}
-	var (
-		run  work
-		sets clouds
-	)
-	if d.Family == divergences.KL && kind == divergences.Regularised {
-		run, sets, err = c.entropic(s)
-	} else {
-		run, sets, err = c.divergent(s, d, kind)
-	}
-	if err != nil {
-		return err
-	}
-	if c.source == "" && (c.mapped != "" || c.plot != "") {
-		return usagef("--map and --plot need points: give --source and --target beside --cost-matrix")
-	}
-	if c.format, err = plotFormat(c.plot); err != nil {
+	if err := s.join(c.distribution); err != nil {
 		return err
 	}
 	var out outputs
 	defer out.close()
-	for _, f := range [][2]string{{"potentials", c.potentials}, {"map", c.mapped}, {"plan", c.plan}, {"source-gradient", c.gradient}, {"plot", c.plot}} {
-		if err := out.add(f[0], f[1]); err != nil {
-			return err
-		}
+	run, sets, err := c.prepare(s, args, &out)
+	if err := s.agree(err); err != nil {
+		return err
 	}
 	dev, err := s.open()
 	if err != nil {
@@ -221,10 +203,49 @@ func (c *solve) do(s *session, args []string) error {
 		return err
 	}
 	if r.status == solver.Canceled {
-		return s.ctx.Err()
+		return s.agree(context.Canceled)
 	}
+	return s.agree(c.finish(s, &out, r, sets))
+}
+
+// prepare checks the flags, reads what they name and creates the files.
+func (c *solve) prepare(s *session, args []string, out *outputs) (run work, sets clouds, err error) {
+	if len(args) > 0 {
+		return nil, sets, usagef("solve: unexpected argument %q", args[0])
+	}
+	if err := c.check(); err != nil {
+		return nil, sets, err
+	}
+	d, kind, err := c.regulariser()
+	if err != nil {
+		return nil, sets, err
+	}
+	if d.Family == divergences.KL && kind == divergences.Regularised {
+		run, sets, err = c.entropic(s)
+	} else {
+		run, sets, err = c.divergent(s, d, kind)
+	}
+	if err != nil {
+		return nil, sets, err
+	}
+	if c.source == "" && (c.mapped != "" || c.plot != "") {
+		return nil, sets, usagef("--map and --plot need points: give --source and --target beside --cost-matrix")
+	}
+	if c.format, err = plotFormat(c.plot); err != nil || !s.lead() {
+		return run, sets, err
+	}
+	for _, f := range [][2]string{{"potentials", c.potentials}, {"map", c.mapped}, {"plan", c.plan}, {"source-gradient", c.gradient}, {"plot", c.plot}} {
+		if err := out.add(f[0], f[1]); err != nil {
+			return nil, sets, err
+		}
+	}
+	return run, sets, nil
+}
+
+// finish writes and prints what was found.
+func (c *solve) finish(s *session, out *outputs, r *solution, sets clouds) error {
 	if r.status != solver.Diverged {
-		if err := c.write(s.ctx, &out, r, sets); err != nil {
+		if err := c.write(s.ctx, out, r, sets); err != nil {
 			return err
 		}
 		if err := s.ctx.Err(); err != nil {
@@ -249,8 +270,22 @@ func notConverged(status solver.Status, residual, tol float64) error {
 }
 
 func (c *solve) write(ctx context.Context, out *outputs, r *solution, sets clouds) error {
+	// What all processes compute together comes first: a file that one of them
+	// cannot write must not keep the others waiting.
+	var gradient, mapped []float64
+	var err error
+	if c.gradient != "" {
+		if gradient, err = r.gradient(ctx); err != nil {
+			return err
+		}
+	}
+	if c.mapped != "" || c.plot != "" {
+		if mapped, err = r.mapped(ctx); err != nil {
+			return err
+		}
+	}
 	// Potentials are what `fortet bridge` reads.
-	err := out.write("potentials", func(w io.Writer) error { return npy.WriteNPZ(w, r.archive(), npy.Stored) })
+	err = out.write("potentials", func(w io.Writer) error { return npy.WriteNPZ(w, r.archive(), npy.Stored) })
 	if err != nil {
 		return err
 	}
@@ -258,20 +293,7 @@ func (c *solve) write(ctx context.Context, out *outputs, r *solution, sets cloud
 	if err := out.write("plan", func(w io.Writer) error { return npy.Write(w, npy.New(r.matrix(), n, m)) }); err != nil {
 		return err
 	}
-	if c.gradient != "" {
-		g, err := r.gradient(ctx)
-		if err != nil {
-			return err
-		}
-		if err := writeGradient(out, g, sets); err != nil {
-			return err
-		}
-	}
-	if c.mapped == "" && c.plot == "" {
-		return nil
-	}
-	mapped, err := r.mapped(ctx)
-	if err != nil {
+	if err := writeGradient(out, gradient, sets); err != nil {
 		return err
 	}
 	if err := out.write("map", func(w io.Writer) error { return npy.Write(w, npy.New(mapped, n, sets.target.D)) }); err != nil {

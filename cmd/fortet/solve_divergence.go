@@ -74,6 +74,9 @@ func (c *solve) divergent(s *session, d divergences.Divergence, kind divergences
 			return nil, clouds{}, usagef("--%s: not with --divergence %s --problem %v, want --divergence kl --problem regularised", flag, divergenceWord(d), kind)
 		}
 	}
+	if c.asked() {
+		return nil, clouds{}, usagef("--distributed, --shards: not with --divergence %s --problem %v, want --divergence kl --problem regularised", divergenceWord(d), kind)
+	}
 	base, err := c.settings(s)
 	if err != nil {
 		return nil, clouds{}, err

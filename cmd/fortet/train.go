@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/fortet/fortet/gpu"
+	"github.com/fortet/fortet/gpu/collective"
 	"github.com/fortet/fortet/models/light"
 	"github.com/fortet/fortet/models/run"
 )
@@ -23,6 +26,9 @@ var trainCommand = command{
 		f.StringVar(&c.out, "out", "", "folder of the run")
 		f.BoolVar(&c.resume, "resume", false, "go on from the newest good checkpoint of --out")
 		f.BoolVar(&c.force, "force", false, "remove the run that --out holds")
+		c.distribution.declare(f)
+		f.Lookup("distributed").Usage = "make every step together with the processes that were started beside this one, through mpi or nccl (mpirun -np 2 fortet train …): each opens the data sets, process 0 alone reads and writes --out; none: this process alone"
+		f.BoolVar(&c.fast, "fast-sum", false, "with --distributed, add gradients up in any order: any --batch will do, but results are no longer those of one process, bit for bit")
 		f.StringVar(&c.config, "config", "", "YAML file of settings, as config.yaml of a run; flags override it")
 		f.StringArrayVar(&c.set, "set", nil, "one more setting, key=value, as train.ema=0.999; may be repeated")
 		for _, k := range trainKeys {
@@ -47,6 +53,8 @@ var trainKeys = []struct{ flag, key, does string }{
 }
 
 type train struct {
+	distribution
+	fast          bool
 	out, config   string
 	resume, force bool
 	set           []string
@@ -66,15 +74,58 @@ func (c *train) do(s *session, args []string) error {
 		return usagef("--out is missing, want a folder for the run")
 	case c.resume && c.force:
 		return usagef("--resume and --force exclude each other")
+	case c.fast && c.through == "none":
+		return usagef("--fast-sum: got no --distributed, want mpi or nccl")
 	}
-	f, options, err := c.folder(s, method)
-	if err != nil {
+	var config run.Config
+	var err error
+	if !c.resume {
+		config, err = c.settings(s) // which may name the device
+	}
+	if c.through == "none" && err != nil {
 		return err
 	}
-	defer f.Close()
+	if err := s.join(c.distribution); err != nil {
+		return err
+	}
+	if err := s.agree(err); err != nil {
+		return err
+	}
+	err = c.train(s, method, config)
+	var agreed *verdict
+	switch {
+	case s.joined == nil || errors.As(err, &agreed):
+		return err
+	case errors.Is(err, run.ErrElsewhere): // which says why
+		return cmp.Or(s.agree(nil), err)
+	case err == nil || errors.Is(err, run.ErrCanceled) || errors.Is(err, run.ErrDiverged) || run.Known(err):
+		return s.agree(err)
+	}
+	return err
+}
+
+// train is what the processes of a group do together.
+func (c *train) train(s *session, method run.Method, config run.Config) error {
+	var f *run.Folder
+	var options run.Options
+	var err error
+	if s.lead() {
+		f, options, err = c.folder(s, method, config)
+	}
+	if f != nil {
+		defer f.Close()
+	}
+	if err := s.agree(err); err != nil {
+		return err
+	}
 	dev, err := s.open()
 	if err != nil {
 		return err
+	}
+	if options.Group, options.Fast = s.group(), c.fast; options.Group != nil {
+		if f, err = configure(f, options.Group, dev); err != nil {
+			return err
+		}
 	}
 	bar := s.progress(method.String())
 	options.Progress = func(p run.Progress) {
@@ -92,14 +143,28 @@ func (c *train) do(s *session, args []string) error {
 	return result.Err()
 }
 
+// configure gives the processes that have no folder the configuration of the one
+// that has.
+func configure(f *run.Folder, group collective.Group, dev gpu.Device) (*run.Folder, error) {
+	var text []byte
+	var err error
+	if f != nil {
+		text, err = f.Config().YAML()
+	}
+	if err := run.Agree(group, dev, err); err != nil {
+		return nil, err
+	}
+	if text, err = run.Share(group, dev, text); err != nil || f != nil {
+		return f, err
+	}
+	config, err := run.ParseConfig(text)
+	return run.Follower(config), err
+}
+
 // folder makes the folder of a new run, or opens that of an old one.
-func (c *train) folder(s *session, method run.Method) (*run.Folder, run.Options, error) {
+func (c *train) folder(s *session, method run.Method, config run.Config) (*run.Folder, run.Options, error) {
 	if c.resume {
 		return c.reopen(s, method)
-	}
-	config, err := c.settings(s)
-	if err != nil {
-		return nil, run.Options{}, err
 	}
 	if err := config.Resolve(method); err != nil {
 		return nil, run.Options{}, err
@@ -170,8 +235,13 @@ func (c *train) reopen(s *session, method run.Method) (*run.Folder, run.Options,
 	if f.Config().Method != method {
 		return nil, run.Options{}, usagef("%s is a run of %v, want %v as said", c.out, f.Config().Method, method)
 	}
-	if !c.flags.Changed("device") {
-		s.device = f.Config().Device
+	began := f.Config().Device
+	switch {
+	case c.flags.Changed("device"):
+	case s.dev == nil:
+		s.device = began
+	case kindOf(s.dev.Name()) != kindOf(began):
+		return nil, run.Options{}, usagef("--device: got %s, want %s, on which %s began", s.dev.Name(), kindOf(began), c.out)
 	}
 	if err := f.Lock(); err != nil {
 		return nil, run.Options{}, err
@@ -190,6 +260,12 @@ func (c *train) reopen(s *session, method run.Method) (*run.Folder, run.Options,
 		fmt.Fprintf(s.stderr, "fortet: going on from %s\n", latest.Path)
 	}
 	return f, run.Options{From: latest}, nil
+}
+
+// kindOf is a device's name without its number.
+func kindOf(device string) string {
+	kind, _, _ := strings.Cut(device, ":")
+	return kind
 }
 
 // openModel opens a run for what reads it.
