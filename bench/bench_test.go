@@ -194,31 +194,46 @@ func TestCeilings(t *testing.T) {
 	if testing.Short() {
 		t.Skip("not run: the loops take seconds (-short)")
 	}
+	m := &measured{}
 	for _, bits := range []int{32, 64} {
-		c, err := measureCeilings(gpu.BestLevel(), 1, bits)
+		c, err := m.cpu(gpu.BestLevel(), 1, bits)
 		require.NoError(t, err)
 		require.Greater(t, c.Flops, 1e8)
 		require.Less(t, c.Flops, 1e12)
+		require.Equal(t, c.Flops, c.Matrix)
 		require.Greater(t, c.Exps, 1e7)
 		require.Less(t, c.Exps, c.Flops/4)
-		require.Greater(t, c.Bytes, 1e8)
+		require.Greater(t, c.Integers, 1e8)
+		for _, rate := range []float64{c.Read, c.Write, c.Copy} {
+			require.Greater(t, rate, 1e8)
+			require.Less(t, rate, 1e12)
+		}
+		require.GreaterOrEqual(t, c.Cache, 1e5)
 	}
-	l := Ceilings{Flops: 100, Exps: 10, Bytes: 40}
-	require.InDelta(t, 2.0, l.pairsLimit(4, 5, 2, 4).Seconds, 1e-15, "exponentials bind")
-	require.InDelta(t, 4.0, l.pairsLimit(4, 5, 10, 4).Seconds, 1e-15, "operations bind")
-	require.InDelta(t, 4.0, l.pairsLimit(4, 5, 0, 8).Seconds, 1e-15, "memory binds")
+	require.Len(t, m.memory, 1, "measured once")
 }
 
 func TestQuickKernels(t *testing.T) {
 	start := time.Now()
-	rows, err := Run(t.Context(), Suites()[0], Options{Quick: true, Root: ".."})
+	log := &bytes.Buffer{}
+	rows, err := Run(t.Context(), Suites()[0], Options{Quick: true, Root: "..", Log: log})
 	require.NoError(t, err)
 	require.Less(t, time.Since(start), 30*time.Second)
-	require.Len(t, rows, 2*2*3*2) // workers, types, shapes, operations
+	per := 0
+	for _, f := range Families() {
+		for _, v := range f.Variants {
+			per += len(v.dtypes())
+		}
+	}
+	workers := map[int]int{}
 	for _, r := range rows {
 		require.NoError(t, r.Validate())
 		require.NotNil(t, r.Error)
+		workers[r.Workers]++
 	}
+	require.Equal(t, per, workers[1])
+	require.Equal(t, per, workers[runtime.GOMAXPROCS(0)])
+	require.Equal(t, len(rows), bytes.Count(log.Bytes(), []byte("\n")))
 }
 
 // A peer is run, judged by our own residual and reported, also when it hands

@@ -4,245 +4,160 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"math/rand/v2"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/fortet/fortet/gpu"
-	kernel "github.com/fortet/fortet/kernels/softmin"
 	"github.com/fortet/fortet/tensor"
 )
 
-// kernels measures softmin and sweep: points in few and many dimensions and a
-// cost matrix, in both precisions, on one worker and on two.
+// kernels measures all families in both precisions: on the CPU at the typical
+// size of each, with one worker and with all, and softmin with two; on a GPU at
+// the largest size, and of float32 at the typical one, too, and in the precisions
+// of tensor cores.
 func kernels(ctx context.Context, s *Session) error {
-	n, shapes, workers := 4096, []int{2, 64, 512, 0}, []int{1, 2}
-	if s.Quick {
-		n, shapes = 256, []int{2, 16, 0}
+	all, err := gpu.Open(s.Device)
+	if err != nil {
+		return err
 	}
-	if s.Device != "cpu" {
-		workers = []int{0}
-		if !s.Quick {
-			n = 16384
-		}
+	props := all.Properties()
+	if err := all.Close(); err != nil {
+		return err
+	}
+	workers := []int{0}
+	if props.Kind == gpu.CPU {
+		workers = slices.Compact([]int{1, min(2, props.Workers), props.Workers})
 	}
 	for _, w := range workers {
 		dev, err := gpu.OpenWith(s.Device, gpu.Options{Workers: w})
 		if err != nil {
 			return err
 		}
-		err = errors.Join(
-			kernelsIn[float32](ctx, s, dev, w, n, shapes),
-			kernelsIn[float64](ctx, s, dev, w, n, shapes),
-			dev.Close())
-		if err != nil {
+		families := Families()
+		if w == 2 && w < props.Workers {
+			families = slices.DeleteFunc(families, func(f Family) bool { return f.Name != "softmin" })
+		}
+		if err := errors.Join(s.kernelsOn(ctx, dev, families, w), dev.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func kernelsIn[T number](ctx context.Context, s *Session, dev gpu.Device, workers, n int, shapes []int) error {
-	var one T
-	bits := 64
-	if any(one) == any(float32(0)) {
-		bits = 32
+func (s *Session) kernelsOn(ctx context.Context, dev gpu.Device, families []Family, workers int) error {
+	kind := dev.Properties().Kind
+	for _, f := range families {
+		for _, v := range f.Variants {
+			for _, dtype := range v.dtypes() {
+				largest := slices.Max(v.Sizes)
+				sizes := []int{v.Typical}
+				switch {
+				case s.Quick:
+					sizes = v.Sizes[:1]
+				case kind == gpu.CUDA && dtype == tensor.Float32:
+					sizes = slices.Compact([]int{v.Typical, largest})
+				case kind == gpu.CUDA:
+					sizes = []int{largest}
+				}
+				for _, size := range sizes {
+					for _, set := range v.settings(kind, dtype, size) {
+						if err := s.variant(ctx, dev, v, set, workers); err != nil {
+							return fmt.Errorf("%v, %d %s, %v: %w", v, size, v.Unit, set, err)
+						}
+					}
+				}
+			}
+		}
 	}
-	limits, err := ceilings(dev, workers, bits, s.Quick)
+	return nil
+}
+
+// variant is one row.
+func (s *Session) variant(ctx context.Context, dev gpu.Device, v Variant, set Setting, workers int) error {
+	p := pace{atLeast: 1500 * time.Millisecond}
+	switch {
+	case s.Quick:
+		p = pace{}
+	case dev.Properties().Kind == gpu.CUDA: // where times differ by little
+		p = pace{atLeast: 200 * time.Millisecond}
+	}
+	r, err := s.row(ctx, dev, v, set, p)
+	if errors.Is(err, gpu.ErrUnsupported) {
+		fmt.Fprintf(s.Log, "%v, %v: %v\n", v, set, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, d := range shapes {
-		precisions := []kernel.Precision{kernel.Native}
-		if dev.Properties().Kind == gpu.CUDA && bits == 32 && d > 8 {
-			precisions = append(precisions, kernel.TF32, kernel.BF16x3)
-		}
-		for _, p := range precisions {
-			if err := measure[T](ctx, s, dev, job{workers, n, d, bits, p, limits}); err != nil {
-				return err
-			}
-		}
-	}
+	r.Workers = workers
+	s.add(r)
 	return nil
 }
 
-// job is a shape of pairs in a precision.
-type job struct {
-	workers, n, d, bits int
-	precision           kernel.Precision
-	limits              *Ceilings
+// row measures a variant in a setting, and checks the answer.
+func (s *Session) row(ctx context.Context, dev gpu.Device, v Variant, set Setting, p pace) (Row, error) {
+	if err := ctx.Err(); err != nil {
+		return Row{}, err
+	}
+	c, err := v.Open(dev, set)
+	if err != nil {
+		return Row{}, err
+	}
+	defer c.Free()
+	if err := errors.Join(c.Run(), dev.Sync()); err != nil { // to warm up
+		return Row{}, err
+	}
+	times, err := timeCase(ctx, dev, c, p)
+	if err != nil {
+		return Row{}, err
+	}
+	if err := errors.Join(c.Reset(), c.Run(), dev.Sync()); err != nil {
+		return Row{}, err
+	}
+	worst, budget, err := c.Check()
+	if err != nil {
+		return Row{}, err
+	}
+	cost := v.Cost(set)
+	if c.Cost != nil {
+		cost = *c.Cost
+	}
+	r := Row{
+		Name: v.Name, Engine: Fortet, Status: OK, Work: v.Work(set), Seconds: Sum(times),
+		Accuracy: Accuracy{Error: &worst, Budget: budget}, Cost: &cost,
+	}
+	if r.Precision == "" {
+		r.Precision = set.String()
+	}
+	if !s.Quick {
+		ceilings, err := s.ceilings.of(dev, set)
+		if err != nil {
+			return Row{}, err
+		}
+		r.Limit = ceilings.limit(cost)
+	}
+	return r, nil
 }
 
-func measure[T number](ctx context.Context, s *Session, dev gpu.Device, j job) error {
-	host := newPairs[T](j.n, j.d)
-	var free []tensor.Tensor
-	defer func() {
-		for _, t := range free {
-			t.Free()
-		}
-	}()
-	var failed error
-	put := func(v []T, shape ...int) tensor.Tensor {
-		t, err := upload(dev, v, shape...)
-		failed = errors.Join(failed, err)
-		free = append(free, t)
-		return t
+// rate is what a row did a second, in the unit of what there is most of, where
+// an exponential counts as 16 floating-point operations, a byte as 12, and an
+// integer operation as 2: about what they cost on a CPU, and on a GPU.
+func (r Row) rate() (value float64, unit string) {
+	if r.Cost == nil {
+		return 0, ""
 	}
-	p := kernel.Pairs{Epsilon: host.eps, Precision: j.precision, G: put(host.g, host.m), LogB: put(host.logb, host.m)}
-	if j.d == 0 {
-		p.Cost, p.Matrix = kernel.Matrix, put(host.matrix, host.n, host.m)
-	} else {
-		p.X, p.Y = put(host.x, host.n, j.d), put(host.y, host.m, j.d)
-	}
-	loga := make([]T, host.n)
-	for i := range loga {
-		loga[i] = T(-math.Log(float64(host.n)))
-	}
-	a := kernel.SweepArgs{LogA: put(loga, host.n), Damp: 1, Out: put(make([]T, host.n), host.n)}
-	col, err := tensor.From(dev, make([]float64, host.m), host.m)
-	if err := errors.Join(failed, err); err != nil {
-		return err
-	}
-	free = append(free, col)
-	a.Col = col
-
-	atLeast := 2 * time.Second
-	if s.Quick {
-		atLeast = 0
-	}
-	precision := fmt.Sprintf("f%d", j.bits)
-	if j.precision != kernel.Native {
-		precision = j.precision.String()
-	}
-	for _, op := range []struct {
-		name string
-		run  func() error
+	c := *r.Cost
+	most := 0.0
+	for _, u := range []struct {
+		number, weight float64
+		unit           string
 	}{
-		{"softmin", func() error { return p.Softmin(dev, a.Out) }},
-		{"sweep", func() error { return p.Sweep(dev, a) }},
+		{c.Matrix.Number + c.Flops.Number, 1, "GFLOP/s"}, {c.Exps.Number, 16, "Gexp/s"},
+		{c.Read.Number + c.Written.Number, 12, "GB/s"}, {c.Integers.Number, 2, "Gint/s"},
 	} {
-		r := Row{
-			Name: op.name, Engine: Fortet, Status: OK,
-			Work: Work{N: host.n, M: host.m, D: j.d, Epsilon: 0.05, Precision: precision, Workers: j.workers},
-		}
-		// Outputs are poisoned, so that an operation that does nothing is wrong.
-		if err := poison(a.Out, a.Col, host.n, host.m); err != nil {
-			return err
-		}
-		times, err := repeat(ctx, atLeast, func() error { return errors.Join(op.run(), dev.Sync()) })
-		if errors.Is(err, gpu.ErrUnsupported) {
-			fmt.Fprintf(s.Log, "%s %v: %v\n", op.name, r.Work, err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		r.Seconds = Sum(times)
-		out, cols := make([]T, host.n), make([]float64, host.m)
-		if err := errors.Join(download(a.Out, out), tensor.Get(a.Col, cols)); err != nil {
-			return err
-		}
-		worst, budget := compareSoftmin(host, out)
-		if op.name == "sweep" {
-			worst2, budget2 := compareColumns(host, out, cols)
-			worst, budget = maxNaN(worst, worst2), maxNaN(budget, budget2)
-		}
-		switch j.precision { // the unit roundoff of products, instead of float32's
-		case kernel.TF32:
-			budget *= 0x1p-11 / 0x1p-24
-		case kernel.BF16x3:
-			budget *= 0x1p-16 / 0x1p-24
-		}
-		r.Error, r.Budget = &worst, budget
-		if j.limits != nil {
-			r.Limit = j.limits.pairsLimit(host.n, host.m, j.d, j.bits/8)
-		}
-		s.add(r)
-	}
-	return nil
-}
-
-// newPairs is a problem of n×n pairs at ε = 0.05 of the mean cost, with
-// potentials of its size. d = 0 is a matrix of distances in two dimensions.
-func newPairs[T number](n, d int) *pairs[T] {
-	dim := max(d, 2)
-	x, y := clouds(n, n, dim)
-	p := &pairs[T]{n: n, m: n, d: dim, x: convert[T](x), y: convert[T](y), eps: 0.05 * meanCost(x, y, dim)}
-	r := rand.New(rand.NewPCG(1, 2))
-	p.g, p.logb = make([]T, n), make([]T, n)
-	for j := range n {
-		p.g[j], p.logb[j] = T(3*p.eps*r.NormFloat64()), T(-math.Log(float64(n)))
-	}
-	if d == 0 {
-		p.matrix = make([]T, n*n)
-		for i := range n {
-			for j := range n {
-				u, v := x[2*i]-y[2*j], x[2*i+1]-y[2*j+1]
-				p.matrix[i*n+j] = T(u*u + v*v)
-			}
+		if u.number*u.weight > most {
+			most, value, unit = u.number*u.weight, u.number, u.unit
 		}
 	}
-	return p
-}
-
-func convert[T number](v []float64) []T {
-	w := make([]T, len(v))
-	for i, x := range v {
-		w[i] = T(x)
-	}
-	return w
-}
-
-// upload and download pass a slice of either type to tensor.
-func upload[T number](dev gpu.Device, v []T, shape ...int) (tensor.Tensor, error) {
-	switch v := any(v).(type) {
-	case []float32:
-		return tensor.From(dev, v, shape...)
-	case []float64:
-		return tensor.From(dev, v, shape...)
-	}
-	panic("unreachable")
-}
-
-func download[T number](t tensor.Tensor, v []T) error {
-	if v, ok := any(v).([]float32); ok {
-		return tensor.Get(t, v)
-	}
-	return tensor.Get(t, any(v).([]float64))
-}
-
-// poison fills the results with NaN.
-func poison(out, col tensor.Tensor, n, m int) error {
-	nan, nan32 := make([]float64, max(n, m)), make([]float32, n)
-	for i := range nan {
-		nan[i] = math.NaN()
-	}
-	for i := range nan32 {
-		nan32[i] = float32(math.NaN())
-	}
-	if out.DType() == tensor.Float32 {
-		return errors.Join(tensor.Set(out, nan32), tensor.Set(col, nan[:m]))
-	}
-	return errors.Join(tensor.Set(out, nan[:n]), tensor.Set(col, nan[:m]))
-}
-
-// ceilings are those of the CPU as measured now, or of a GPU that is known.
-// nil where neither is.
-func ceilings(dev gpu.Device, workers, bits int, quick bool) (*Ceilings, error) {
-	props := dev.Properties()
-	switch {
-	case props.Kind == gpu.CPU && !quick:
-		level, err := gpu.ParseLevel(props.Features)
-		if err != nil {
-			return nil, err
-		}
-		c, err := measureCeilings(level, workers, bits)
-		return &c, err
-	case props.Kind == gpu.CUDA && strings.Contains(props.Model, "H100") && bits == 32:
-		// NVIDIA H100 SXM5 datasheet: 66.9 TFLOP/s float32, 3.35 TB/s. 16
-		// exponentials a cycle on each of 132 multiprocessors at 1.755 GHz.
-		return &Ceilings{Flops: 66.9e12, Exps: 3.7e12, Bytes: 3.35e12, Source: "H100 SXM5 datasheet"}, nil
-	}
-	return nil, nil
+	return value / r.Seconds.Minimum / 1e9, unit
 }

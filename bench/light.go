@@ -2,16 +2,12 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
+	"runtime"
 	"slices"
-	"strconv"
-	"testing"
 	"time"
 
 	"github.com/fortet/fortet/gpu"
@@ -19,14 +15,15 @@ import (
 	"github.com/fortet/fortet/kernels/proximal"
 	"github.com/fortet/fortet/models/lightsb"
 	"github.com/fortet/fortet/models/mixture"
+	"github.com/fortet/fortet/models/optim"
 	"github.com/fortet/fortet/models/run"
 	"github.com/fortet/fortet/models/sbb"
 	"github.com/fortet/fortet/tensor"
-	"github.com/fortet/fortet/tensor/npy"
 )
 
 // light measures light Schrödinger bridges: a training step beside the same
-// step in PyTorch, a training to its final quality, and sampling.
+// step in PyTorch, a training to its final quality, sampling, and what the papers
+// print.
 func light(ctx context.Context, s *Session) error {
 	shapes := []stepShape{{d: 2, k: 50, batch: 512, pool: 1 << 16, block: 100, scale: 1}, {d: 512, k: 10, batch: 512, pool: 1 << 13, block: 10, scale: 0.1}}
 	if s.Quick {
@@ -42,7 +39,7 @@ func light(ctx context.Context, s *Session) error {
 	}
 	defer dev.Close()
 	for _, shape := range shapes {
-		for _, method := range []run.Method{run.LightSB, run.LightSBM, run.LightSBB} {
+		for _, method := range []run.Method{run.LightSB, run.LightSBM, run.LightSBB, run.LightSBBM} {
 			p := newStepProblem(method, shape)
 			if err := s.step(ctx, dev, p); err != nil {
 				return err
@@ -55,7 +52,10 @@ func light(ctx context.Context, s *Session) error {
 			}
 		}
 	}
-	return s.trained(ctx, dev)
+	if err := s.trained(ctx, dev); err != nil || len(peers) == 0 {
+		return err
+	}
+	return s.published(ctx, dev)
 }
 
 // stepShape is the size of a training step.
@@ -75,21 +75,29 @@ type stepProblem struct {
 	method         run.Method
 	beta           float64
 	rate, safe     float64
+	clip           float64   // the largest norm of a gradient; 0: any
 	source, target []float32 // (pool, d)
 	x0, x1         []float32 // (batch, d)
 	bridge         matched   // between them
+	noise          []float32 // (batch, d): of the bridge
 }
 
 // newStepProblem has ε, the learning rate and the first S of the papers'
-// programs in two dimensions and for face latents; of LightSBB our defaults.
+// programs in two dimensions and for face latents; of LightSBB our defaults, and
+// of LightSBB-M our floor.
 func newStepProblem(method run.Method, shape stepShape) *stepProblem {
 	d, k, scale, shrink := shape.d, shape.k, shape.scale, 1.0
 	p := &stepProblem{
 		potential: potential{k: k, d: d, epsilon: 0.1}, batch: shape.batch, block: shape.block,
 		method: method, beta: math.Inf(1), rate: 1e-3, safe: 1e-2,
 	}
-	if method == run.LightSBB {
+	switch method {
+	case run.LightSBB:
 		p.beta, p.rate, p.epsilon, scale = 10, 0.03, 1, 0.2
+	case run.LightSBBM:
+		p.beta, p.epsilon, p.clip, scale = 10, 1, 1, 0.1
+	}
+	if !math.IsInf(p.beta, 1) {
 		p.floor, shrink = sbb.Floor(p.beta, 1e-4), p.beta/(1+p.beta)
 	}
 	x, y := clouds(shape.pool, shape.pool, d)
@@ -109,6 +117,7 @@ func newStepProblem(method run.Method, shape stepShape) *stepProblem {
 		p.bridge.t = append(p.bridge.t, float32(t))
 		for i := b * d; i < (b+1)*d; i++ {
 			x0, x1, n := float64(p.x0[i]), float64(p.x1[i]), r.NormFloat64()
+			p.noise = append(p.noise, float32(n))
 			p.bridge.x = append(p.bridge.x, float32((1-t)*x0+t*x1+math.Sqrt(p.epsilon*t*(1-t))*n))
 			p.bridge.u = append(p.bridge.u, float32(x1-x0-math.Sqrt(p.epsilon*t/(1-t))*n))
 		}
@@ -132,6 +141,10 @@ func (p *stepProblem) work(settings string, workers int) Work {
 	return Work{N: p.batch, D: p.d, K: p.k, Precision: "f32", Settings: how, Workers: workers}
 }
 
+// The alternation of fortet train: that of the papers' programs. All endpoints are
+// pulled back before each of its iterations, but for the first.
+const alternations, alternationSteps = 5, 30_000
+
 // trainer is what the trainers of all methods are.
 type trainer interface {
 	Step(step int) error
@@ -154,7 +167,7 @@ func (p *stepProblem) trainer(dev gpu.Device) (t trainer, free func(), err error
 	a := &arrays{dev: dev}
 	training := mixture.Training{
 		Source: a.put(p.source, len(p.source)/p.d, p.d), Target: a.put(p.target, len(p.target)/p.d, p.d), Batch: p.batch, Seed: 1,
-		Schedule: run.Schedule{Peak: p.rate},
+		Schedule: run.Schedule{Peak: p.rate}, Optimiser: optim.Settings{Clip: p.clip},
 	}
 	err = a.err
 	switch {
@@ -163,6 +176,14 @@ func (p *stepProblem) trainer(dev gpu.Device) (t trainer, free func(), err error
 		t, err = lightsb.NewLikelihood(q, training)
 	case p.method == run.LightSBM:
 		t, err = lightsb.NewMatching(q, training, p.safe)
+	case p.method == run.LightSBBM:
+		var fixed *mixture.Potential
+		if fixed, err = mixture.NewPotential(dev, tensor.Float32, start, p.floor); err == nil {
+			t, err = sbb.NewAlternation(q, fixed, p.beta, p.safe, alternations, alternationSteps, training)
+			if err != nil {
+				fixed.Free()
+			}
+		}
 	default:
 		t, err = sbb.NewDual(q, p.beta, training)
 	}
@@ -202,6 +223,19 @@ func (a *arrays) free() {
 	}
 }
 
+// allocated is how often work allocates Go memory, on average over runs of it,
+// rounded down: what others of the process allocate meanwhile counts too.
+func allocated(runs int, work func()) uint64 {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		work()
+	}
+	runtime.ReadMemStats(&after)
+	return (after.Mallocs - before.Mallocs) / uint64(runs)
+}
+
 // step is Fortet's training step.
 func (s *Session) step(ctx context.Context, dev gpu.Device, p *stepProblem) error {
 	c, err := p.check(dev)
@@ -218,7 +252,8 @@ func (s *Session) step(ctx context.Context, dev gpu.Device, p *stepProblem) erro
 		step++
 		err = errors.Join(err, t.Step(step))
 	}
-	allocations := testing.AllocsPerRun(p.block, one)
+	one() // the first makes what the others use
+	allocations := allocated(p.block, one)
 	if err != nil {
 		return err
 	}
@@ -239,18 +274,27 @@ func (s *Session) step(ctx context.Context, dev gpu.Device, p *stepProblem) erro
 	if err != nil {
 		return err
 	}
+	pull := 0.0
+	if p.method == run.LightSBBM {
+		if pull, err = p.pull(ctx, dev); err != nil {
+			return err
+		}
+	}
 	for i := range times {
-		times[i] /= float64(p.block)
+		times[i] = times[i]/float64(p.block) + pull*(alternations-1)/alternationSteps
 	}
 	r := Row{
 		Name: stepName(p.method), Engine: Fortet, Status: OK, Seconds: Sum(times),
 		Work:     p.work("", dev.Properties().Workers),
 		Accuracy: Accuracy{Error: &c.worst, Budget: c.budget},
-		Note:     fmt.Sprintf("%g Go allocations a step", allocations),
+		Note:     fmt.Sprintf("%d Go allocations a step", allocations),
 	}
-	if p.method == run.LightSBB {
-		r.Note += fmt.Sprintf(", transport map inverted to %.1e", c.inverted)
-		if !(c.inverted <= mostInverted) {
+	if pull > 0 {
+		r.Note += fmt.Sprintf(", %d pulls of all endpoints in %d steps included, %s s each", alternations-1, alternationSteps, number3(pull))
+	}
+	if !math.IsInf(p.beta, 1) {
+		r.Note += fmt.Sprintf(", transport map inverted to %.1e of %.1e", c.inverted, c.mostInverted)
+		if !(c.inverted <= c.mostInverted) {
 			r.Status = Wrong
 		}
 	}
@@ -258,13 +302,47 @@ func (s *Session) step(ctx context.Context, dev gpu.Device, p *stepProblem) erro
 	return nil
 }
 
-// checked is what a check found: the error of loss and gradient, what it may be,
-// and how near to the data the images of the inverted transport map are.
-type checked struct{ worst, budget, inverted float64 }
+// pull is how many seconds it takes to pull all data back, as an iteration of the
+// alternation does at its start.
+func (p *stepProblem) pull(ctx context.Context, dev gpu.Device) (float64, error) {
+	a := &arrays{dev: dev}
+	defer a.free()
+	m := p.mixture(a)
+	var sets, images [2]tensor.Tensor
+	for i, x := range [][]float32{p.source, p.target} {
+		sets[i], images[i] = a.put(x, len(x)/p.d, p.d), a.room(len(x)/p.d, p.d)
+	}
+	if a.err != nil {
+		return 0, a.err
+	}
+	if err := gmm.Scales(gmm.ScalesArgs{Raw: m.Scales, Out: m.Scales, Floor: p.floor}); err != nil {
+		return 0, err
+	}
+	last := make([]float32, len(p.target))
+	times, err := repeat(ctx, 0, func() error {
+		return errors.Join(
+			proximal.Solve(proximal.Args{Mixture: m, X: sets[0], T0: 0, Beta: p.beta, Y: images[0]}),
+			proximal.Solve(proximal.Args{Mixture: m, X: sets[1], T0: 1, Beta: p.beta, Y: images[1]}),
+			tensor.Get(images[1], last)) // waits for the device
+	})
+	return Sum(times).Median, err
+}
 
-// mostInverted bounds checked.inverted: twice the tolerance that proximal.Solve
-// has in float32 and evaluates with its own rounding.
-const mostInverted = 2e-5
+// mixture is the potential, with raw in the place of S.
+func (p *stepProblem) mixture(a *arrays) gmm.Mixture {
+	return gmm.Mixture{
+		Logits: a.put(p.logits, p.k), Means: a.put(p.means, p.k, p.d), Scales: a.put(p.raws, p.k, p.d), Epsilon: p.epsilon,
+	}
+}
+
+// checked is what a check found: the error of loss and gradient, what it may be,
+// and how near to the data the images of the inverted transport map are, and must
+// be.
+type checked struct{ worst, budget, inverted, mostInverted float64 }
+
+// inversion is twice the tolerance that proximal.Solve has in float32, beside
+// which there is the rounding of what it evaluates.
+const inversion = 2e-5
 
 // check compares loss and gradient of the kernels that a step is made of, on
 // the problem's batch at its parameters, with their definition.
@@ -272,9 +350,10 @@ func (p *stepProblem) check(dev gpu.Device) (c checked, err error) {
 	a := &arrays{dev: dev}
 	defer a.free()
 	n, d, k := p.batch, p.d, p.k
-	m := gmm.Mixture{Logits: a.put(p.logits, k), Means: a.put(p.means, k, d), Scales: a.put(p.raws, k, d), Epsilon: p.epsilon}
+	m := p.mixture(a)
 	var chunks, width int
-	if p.method == run.LightSBM {
+	matches := p.method == run.LightSBM || p.method == run.LightSBBM
+	if matches {
 		chunks, width = gmm.PartialShape(m, n)
 	} else {
 		chunks, width = gmm.PartialShape(m, n, n)
@@ -291,29 +370,31 @@ func (p *stepProblem) check(dev gpu.Device) (c checked, err error) {
 	if err := gmm.Scales(gmm.ScalesArgs{Raw: m.Scales, Out: m.Scales, Floor: p.floor}); err != nil {
 		return c, err
 	}
-	var want *gradient[float64]
-	var naive *gradient[float32]
-	switch p.method {
-	case run.LightSBM:
-		err = gmm.Match(gmm.MatchArgs{Mixture: m, X: x, U: u, T: t, Weight: 1 / float64(d), Partial: reduce.Partial})
-		want, naive = matching[float64](&p.potential, p.bridge), matching[float32](&p.potential, p.bridge)
-	case run.LightSB:
-		err = gmm.Likelihood(gmm.LikelihoodArgs{Mixture: m, Terms: [2]gmm.Term{{X: x0, Weight: 1}, {X: x1, T: 1, Weight: -1}}, Partial: reduce.Partial})
-		terms := p.terms(p.x0, p.x1, 1)
-		want, naive = likelihood[float64](&p.potential, terms...), likelihood[float32](&p.potential, terms...)
-	default:
-		err = errors.Join(
+	v0, v1, weight := p.x0, p.x1, 1.0
+	if !math.IsInf(p.beta, 1) {
+		err := errors.Join(
 			proximal.Solve(proximal.Args{Mixture: m, X: x0, T0: 0, Beta: p.beta, Y: y0}),
-			proximal.Solve(proximal.Args{Mixture: m, X: x1, T0: 1, Beta: p.beta, Y: y1}),
-			gmm.Likelihood(gmm.LikelihoodArgs{Mixture: m, Terms: [2]gmm.Term{{X: y0, Weight: p.epsilon}, {X: y1, T: 1, Weight: -p.epsilon}}, Partial: reduce.Partial}))
-		v0, err0 := tensor.Values[float32](y0)
-		v1, err1 := tensor.Values[float32](y1)
+			proximal.Solve(proximal.Args{Mixture: m, X: x1, T0: 1, Beta: p.beta, Y: y1}))
+		var err0, err1 error
+		v0, err0 = tensor.Values[float32](y0)
+		v1, err1 = tensor.Values[float32](y1)
 		if err := errors.Join(err, err0, err1); err != nil {
 			return c, err
 		}
-		terms := p.terms(v0, v1, p.epsilon)
+		x0, x1, weight = y0, y1, p.epsilon
+		off0, rounding0 := inverted(&p.potential, p.beta, 0, p.x0, v0)
+		off1, rounding1 := inverted(&p.potential, p.beta, 1, p.x1, v1)
+		c.inverted, c.mostInverted = maxNaN(off0, off1), inversion+maxNaN(rounding0, rounding1)
+	}
+	var want *gradient[float64]
+	var naive *gradient[float32]
+	if matches {
+		err = gmm.Match(gmm.MatchArgs{Mixture: m, X: x, U: u, T: t, Weight: 1 / float64(d), Partial: reduce.Partial})
+		want, naive = matching[float64](&p.potential, p.bridge), matching[float32](&p.potential, p.bridge)
+	} else {
+		err = gmm.Likelihood(gmm.LikelihoodArgs{Mixture: m, Terms: [2]gmm.Term{{X: x0, Weight: weight}, {X: x1, T: 1, Weight: -weight}}, Partial: reduce.Partial})
+		terms := p.terms(v0, v1, weight)
 		want, naive = likelihood[float64](&p.potential, terms...), likelihood[float32](&p.potential, terms...)
-		c.inverted = maxNaN(inverted(&p.potential, p.beta, 0, p.x0, v0), inverted(&p.potential, p.beta, 1, p.x1, v1))
 	}
 	if err != nil {
 		return c, err
@@ -336,129 +417,4 @@ func (p *stepProblem) check(dev gpu.Device) (c checked, err error) {
 // terms are those of a likelihood between starts and ends.
 func (p *stepProblem) terms(x0, x1 []float32, weight float64) []likely {
 	return []likely{{x: x0, t: 0, weight: weight}, {x: x1, t: 1, weight: -weight}}
-}
-
-// stepPeer is the same step in PyTorch, in the ways that bench/peers/light.py
-// knows. That it is the same is seen in float64, where rounding hides nothing.
-func (s *Session) stepPeer(ctx context.Context, p *stepProblem) error {
-	dir, err := os.MkdirTemp("", "fortet-bench")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	seconds, threads := 5.0, min(2, s.Provenance.Cores)
-	if s.Quick {
-		seconds = 0
-	}
-	if err := p.write(dir, seconds); err != nil {
-		return err
-	}
-	limited, cancel := context.WithTimeout(ctx, s.Limit)
-	defer cancel()
-	out, err := s.python(limited, pyTorch, "light.py", "--problem", dir, "--out", dir, "--threads", strconv.Itoa(threads))
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		fmt.Fprintf(s.Log, "%s: not done after %v\n", pyTorch, s.Limit)
-		return nil
-	}
-	if out == nil || err != nil {
-		return err
-	}
-	var a struct {
-		Version string
-		Answers []struct {
-			Way     string
-			Threads int
-			Seconds []float64
-		}
-	}
-	if err := json.Unmarshal(out, &a); err != nil {
-		return fmt.Errorf("%s: %w in %q", pyTorch, err, tail(string(out)))
-	}
-	want := p.published()
-	for _, way := range a.Answers {
-		single, err32 := npy.ReadFile(filepath.Join(dir, way.Way+".f32.npy"))
-		double, err64 := npy.ReadFile(filepath.Join(dir, way.Way+".f64.npy"))
-		if err := errors.Join(err32, err64); err != nil {
-			return fmt.Errorf("%s: %w", pyTorch, err)
-		}
-		worst := relative(double.Float64s(), want)
-		s.add(Row{
-			Name: stepName(p.method), Engine: pyTorch, Status: OK, Seconds: Sum(way.Seconds),
-			Provenance: Provenance{Version: a.Version},
-			Work:       p.work(way.Way, way.Threads),
-			Accuracy:   Accuracy{Error: &worst, Budget: ulp[float32]()},
-			Note:       fmt.Sprintf("the faster of 1 and %d threads; error in float32 %.1e", threads, relative(single.Float64s(), want)),
-		})
-	}
-	return nil
-}
-
-// published is loss and gradient in float64, of LightSB with what its loss has
-// beside ours that does not depend on the parameters.
-func (p *stepProblem) published() *gradient[float64] {
-	if p.method == run.LightSBM {
-		return matching[float64](&p.potential, p.bridge)
-	}
-	want := likelihood[float64](&p.potential, p.terms(p.x0, p.x1, 1)...)
-	square := 0.0
-	for _, x := range [][]float32{p.x0, p.x1} {
-		for _, v := range x {
-			square += float64(v) * float64(v) / float64(p.batch)
-		}
-	}
-	want.value[0] += square/(2*p.epsilon) + float64(p.d)/2*math.Log(2*math.Pi*p.epsilon)
-	return want
-}
-
-// relative is the largest error of a loss and its gradient, relative to the
-// largest element of its part.
-func relative(got []float64, want *gradient[float64]) float64 {
-	worst, at := 0.0, want.p.parts()
-	if len(got) != len(want.value) {
-		return math.NaN()
-	}
-	for part := range 4 {
-		var off, scale float64
-		for i := at[part]; i < at[part+1]; i++ {
-			off, scale = maxNaN(off, math.Abs(got[i]-want.value[i])), max(scale, math.Abs(want.value[i]))
-		}
-		worst = maxNaN(worst, off/scale)
-	}
-	return worst
-}
-
-// write writes what light.py reads.
-func (p *stepProblem) write(dir string, seconds float64) error {
-	spec, err := json.Marshal(map[string]any{
-		"method": p.method.String(), "epsilon": p.epsilon, "rate": p.rate, "safe": p.safe, "batch": p.batch,
-		"block": p.block, "seconds": seconds,
-	})
-	if err != nil {
-		return err
-	}
-	err = os.WriteFile(filepath.Join(dir, "problem.json"), spec, 0o644)
-	for _, a := range []struct {
-		name string
-		v    []float32
-		d    int // 0: a vector
-	}{
-		{"source", p.source, p.d}, {"target", p.target, p.d}, {"logits", p.logits, 0}, {"means", p.means, p.d},
-		{"logscales", p.raws, p.d}, {"x0", p.x0, p.d}, {"x1", p.x1, p.d},
-		{"xt", p.bridge.x, p.d}, {"u", p.bridge.u, p.d}, {"t", p.bridge.t, 0},
-	} {
-		shape := []int{len(a.v)}
-		if a.d > 0 {
-			shape = []int{len(a.v) / a.d, a.d}
-		}
-		err = errors.Join(err, save(filepath.Join(dir, a.name+".npy"), npy.New(a.v, shape...)))
-	}
-	return err
-}
-
-func convert64(v []float32) []float64 {
-	w := make([]float64, len(v))
-	for i, x := range v {
-		w[i] = float64(x)
-	}
-	return w
 }

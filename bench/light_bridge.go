@@ -200,7 +200,7 @@ func compareSample(ctx context.Context, dev gpu.Device, of *sbb.Bridge, beta flo
 		y[i] = x[i] - (alpha-frame.Target[i%d]+frame.Source[i%d])/frame.Scale/beta
 	}
 	const near = 1e-3 // float32 of the points and parameters; a standard error of the means is 1e-2
-	if off := inverted(p, beta, 0, convert[float32](x), convert[float32](y)); !(off <= near) {
+	if off, _ := inverted(p, beta, 0, convert[float32](x), convert[float32](y)); !(off <= near) {
 		return 0, fmt.Errorf("sampling: the starts are inverted to %.1e, want at most %.0e", off, near)
 	}
 	want := drawn(p, beta, y, rand.New(rand.NewPCG(1931, 8)))

@@ -215,27 +215,32 @@ func compareGradient(got []float64, want *gradient[float64], naive *gradient[flo
 	return worst, budget
 }
 
-// inverted is the largest |y + g(t, y)/β - x| / max(1, |x|) over all rows.
-func inverted(p *potential, beta, t float64, x, y []float32) float64 {
+// inverted is the largest |y + g(t, y)/β - x| / max(1, |x|) over all rows, and
+// rounding the largest that some roundings in float32 of what goes into g make
+// of it.
+func inverted(p *potential, beta, t float64, x, y []float32) (worst, rounding float64) {
 	q := newGradient[float64](p)
-	point, worst := make([]float64, p.d), 0.0
+	point := make([]float64, p.d)
 	for b := 0; b < len(x); b += p.d {
 		for k := range point {
 			point[k] = float64(y[b+k])
 		}
 		q.at(t, point)
-		off, size := 0.0, 0.0
+		off, size, rounded := 0.0, 0.0, 0.0
 		for k, v := range point {
-			g := 0.0
+			g, most := 0.0, 0.0
 			for j, w := range q.w {
 				g += w * q.g[j*p.d+k]
+				most += q.wSize[j] * q.most[j*p.d+k]
 			}
 			miss, to := v+g/beta-float64(x[b+k]), float64(x[b+k])
-			off, size = off+miss*miss, size+to*to
+			off, size, rounded = off+miss*miss, size+to*to, rounded+most*most
 		}
-		worst = maxNaN(worst, math.Sqrt(off)/max(1, math.Sqrt(size)))
+		scale := max(1, math.Sqrt(size))
+		worst = maxNaN(worst, math.Sqrt(off)/scale)
+		rounding = maxNaN(rounding, roundings*ulp[float32]()*math.Sqrt(rounded)/beta/scale)
 	}
-	return worst
+	return worst, rounding
 }
 
 // drawn draws x1 given y0, one row each, by the definition of the plan, and

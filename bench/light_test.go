@@ -14,6 +14,8 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/models/run"
+	"github.com/fortet/fortet/models/sbb"
+	"github.com/fortet/fortet/tensor/npy"
 )
 
 // modelA is the model of MATH.md A.6, with S in the place of raw.
@@ -88,14 +90,15 @@ func TestLightSteps(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	for _, shape := range []stepShape{{d: 2, k: 50, batch: 129, pool: 200, block: 1, scale: 1}, {d: 64, k: 10, batch: 65, pool: 100, block: 1, scale: .1}} {
-		for _, method := range []run.Method{run.LightSB, run.LightSBM, run.LightSBB} {
+		for _, method := range []run.Method{run.LightSB, run.LightSBM, run.LightSBB, run.LightSBBM} {
 			p := newStepProblem(method, shape)
 			c, err := p.check(dev)
 			require.NoError(t, err)
 			require.LessOrEqual(t, c.worst, c.budget, "%v d=%d", method, shape.d)
 			require.Greater(t, c.budget, 0.)
 			require.Less(t, c.budget, 1e-2, "%v d=%d", method, shape.d)
-			require.LessOrEqual(t, c.inverted, mostInverted)
+			require.LessOrEqual(t, c.inverted, c.mostInverted)
+			require.Less(t, c.mostInverted, 1e-3)
 		}
 	}
 	p := newStepProblem(run.LightSBM, stepShape{d: 3, k: 4, batch: 33, pool: 40, block: 1, scale: 1})
@@ -147,7 +150,7 @@ func TestLightStepsAllocateNothing(t *testing.T) {
 	dev, err := gpu.Open("cpu")
 	require.NoError(t, err)
 	defer dev.Close()
-	for _, method := range []run.Method{run.LightSB, run.LightSBM, run.LightSBB} {
+	for _, method := range []run.Method{run.LightSB, run.LightSBM, run.LightSBB, run.LightSBBM} {
 		p := newStepProblem(method, stepShape{d: 2, k: 5, batch: 64, pool: 100, block: 1, scale: 1})
 		l, free, err := p.trainer(dev)
 		require.NoError(t, err)
@@ -165,7 +168,7 @@ func TestLightStepsAllocateNothing(t *testing.T) {
 func TestQuickLight(t *testing.T) {
 	rows, err := Run(t.Context(), Suites()[2], Options{Quick: true, NoPeers: true, Root: ".."})
 	require.NoError(t, err)
-	require.Len(t, rows, 3+1+2) // a step of each method, training, sampling
+	require.Len(t, rows, 4+1+2) // a step of each method, training, sampling
 	for _, r := range rows {
 		require.NoError(t, r.Validate())
 		require.NotNil(t, r.Error)
@@ -187,9 +190,15 @@ func TestStepPeerRows(t *testing.T) {
 	session := func() *Session {
 		return &Session{Options: Options{Log: &bytes.Buffer{}, Limit: time.Minute, Root: ".."}, Provenance: goodRow().Provenance, suite: "light"}
 	}
-	for _, method := range []run.Method{run.LightSB, run.LightSBM} {
+	for _, method := range []run.Method{run.LightSB, run.LightSBM, run.LightSBBM} {
 		p := newStepProblem(method, stepShape{d: 2, k: 3, batch: 8, pool: 10, block: 1, scale: 1})
-		want := p.published().value
+		// The bridge of LightSBB-M: that of the problem has the given ends.
+		for name, v := range map[string][]float32{"y0": p.x0, "y1": p.x1, "xt": p.bridge.x, "u": p.bridge.u} {
+			require.NoError(t, save(filepath.Join(answer, name+".npy"), npy.New(v, p.batch, p.d)))
+		}
+		defined, err := p.published(answer)
+		require.NoError(t, err)
+		want := defined.value
 		for _, name := range []string{"published.f32.npy", "published.f64.npy"} {
 			require.NoError(t, save64(filepath.Join(answer, name), want))
 		}
@@ -206,6 +215,12 @@ func TestStepPeerRows(t *testing.T) {
 		s = session()
 		require.NoError(t, s.stepPeer(t.Context(), p))
 		require.Equal(t, Wrong, s.Rows[0].Status)
+
+		if method == run.LightSBBM { // a bridge that is none
+			p.bridge.x[1] += 1e-3
+			require.NoError(t, save(filepath.Join(answer, "xt.npy"), npy.New(p.bridge.x, p.batch, p.d)))
+			require.ErrorContains(t, session().stepPeer(t.Context(), p), "element 1 of the bridge")
+		}
 	}
 }
 
@@ -234,4 +249,62 @@ func TestLightTables(t *testing.T) {
 	b.Reset()
 	lightTables(&b, nil)
 	require.Empty(t, b.String())
+}
+
+// Fortet and the re-statement are judged by the same code, PyTorch by the ends that
+// it leaves. It is a script here, which moves nothing.
+func TestPublishedRows(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("not run: the stand-in is a shell script")
+	}
+	env := t.TempDir()
+	t.Setenv("FORTET_PEERS", env)
+	require.NoError(t, os.MkdirAll(filepath.Join(env, "bin"), 0o755))
+	script := "#!/bin/sh\ncp \"$3/starts.npy\" \"$3/ends.npy\"\n" + `echo '{"version":"PyTorch 0","seconds":2}'` + "\n"
+	require.NoError(t, os.WriteFile(filepath.Join(env, "bin", "python"), []byte(script), 0o755))
+	dev, err := gpu.Open("cpu")
+	require.NoError(t, err)
+	defer dev.Close()
+	s := &Session{Options: Options{Quick: true, Log: &bytes.Buffer{}, Limit: time.Minute, Root: ".."}, Provenance: goodRow().Provenance, suite: "light"}
+	require.NoError(t, s.published(t.Context(), dev))
+	require.Len(t, s.Rows, 4)
+	for i, r := range s.Rows {
+		require.NoError(t, r.Validate())
+		require.Equal(t, []string{Fortet, pyTorch}[i%2], r.Engine)
+	}
+	require.Equal(t, "PyTorch 0", s.Rows[3].Version)
+	require.Greater(t, *s.Rows[3].Error, *s.Rows[2].Error) // a trained plan is better than none
+	require.Len(t, publishedTable(s.Rows), 4)
+
+	e := &experiment{publication: publications()[1]}
+	for figure, want := range map[float64]Status{0.339 + 0.19: OK, 0.339 + 0.21: Wrong} {
+		r := e.row(pyTorch, "", figure, 0.3, 1, "")
+		r.Judge()
+		require.Equal(t, want, r.Status)
+	}
+}
+
+// Conditional moments of a known plan are those of its draws.
+func TestKnownPlan(t *testing.T) {
+	dev, err := gpu.Open("cpu")
+	require.NoError(t, err)
+	defer dev.Close()
+	e := &experiment{publication: publications()[2], quick: true}
+	require.NoError(t, e.open(t.Context(), dev))
+	defer e.truth.Close()
+	own, err := e.truth.Sample(t.Context(), e.starts, sbb.Draw{Seed: 5})
+	require.NoError(t, err)
+	figure, _, err := e.figure(t.Context(), own)
+	require.NoError(t, err)
+	require.Less(t, figure, 0.05) // of 1000 draws each, in percent of the target's variance
+	for i := range own {
+		own[i] += 0.5
+	}
+	moved, _, err := e.figure(t.Context(), own)
+	require.NoError(t, err)
+	require.Greater(t, moved, 10*figure)
+	own[3] = math.NaN()
+	spoiled, _, err := e.figure(t.Context(), own)
+	require.NoError(t, err)
+	require.True(t, math.IsNaN(spoiled))
 }

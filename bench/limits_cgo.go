@@ -2,6 +2,7 @@ package bench
 
 // #include "limits.h"
 // #include <stdlib.h>
+// #include <string.h>
 import "C"
 
 import (
@@ -13,33 +14,56 @@ import (
 	"github.com/fortet/fortet/gpu"
 )
 
-// measureCeilings measures what workers cores do together, at the level of
-// instructions given by its number, on elements of bits.
-func measureCeilings(level gpu.Level, workers, bits int) (Ceilings, error) {
-	const bytes = 256 << 20 // beyond the caches
-	array := (*C.double)(C.malloc(bytes))
-	if array == nil {
-		return Ceilings{}, fmt.Errorf("bench: bandwidth: %w: no 256 MiB", gpu.ErrOutOfMemory)
-	}
-	defer C.free(unsafe.Pointer(array))
-	values := unsafe.Slice((*float64)(array), bytes/8)
-	for i := range values {
-		values[i] = float64(i)
-	}
+// measureUnits measures what the arithmetic units of workers cores do together,
+// at the level of instructions, on elements of bits.
+func measureUnits(level gpu.Level, workers, bits int) (Ceilings, error) {
 	c := Ceilings{Source: "measured"}
 	c.Flops = rate(workers, func(int) float64 {
 		var flops C.double
 		C.bench_fma(C.int(level), C.int(bits), 4_000_000, &flops)
 		return float64(flops)
 	})
+	c.Matrix = c.Flops
 	c.Exps = rate(workers, func(int) float64 {
 		var exps C.double
 		C.bench_exp(C.int(level), C.int(bits), 1_500_000, &exps)
 		return float64(exps)
 	})
-	c.Bytes = rate(workers, func(w int) float64 {
-		part := len(values) / workers
+	c.Integers = rate(workers, func(int) float64 {
+		var ops C.double
+		C.bench_int(C.int(level), 1_000_000, &ops)
+		return float64(ops)
+	})
+	return c, nil
+}
+
+// measureMemory measures what workers cores together read, write and copy by the
+// C library's memset and memcpy, which know the stores that pass the caches.
+func measureMemory(workers int) (Ceilings, error) {
+	cache := largestCache()
+	bytes := min(max(256<<20, 4*int(cache)), 1<<30) // beyond the caches
+	array := (*C.double)(C.malloc(C.size_t(2 * bytes)))
+	if array == nil {
+		return Ceilings{}, fmt.Errorf("bench: bandwidth: %w: no %d MiB", gpu.ErrOutOfMemory, 2*bytes>>20)
+	}
+	defer C.free(unsafe.Pointer(array))
+	values := unsafe.Slice((*float64)(array), 2*bytes/8)
+	for i := range values {
+		values[i] = float64(i)
+	}
+	values, room := values[:bytes/8], values[bytes/8:]
+	c := Ceilings{Cache: 2 * cache}
+	part := len(values) / workers
+	c.Read = rate(workers, func(w int) float64 {
 		C.bench_read((*C.double)(&values[w*part]), C.int64_t(part))
+		return float64(part) * 8
+	})
+	c.Copy = rate(workers, func(w int) float64 {
+		C.memcpy(unsafe.Pointer(&room[w*part]), unsafe.Pointer(&values[w*part]), C.size_t(part*8))
+		return float64(part) * 16
+	})
+	c.Write = rate(workers, func(w int) float64 {
+		C.memset(unsafe.Pointer(&room[w*part]), 1, C.size_t(part*8))
 		return float64(part) * 8
 	})
 	return c, nil

@@ -8,6 +8,8 @@ import (
 	"github.com/fortet/fortet/gpu"
 )
 
-func measureCeilings(gpu.Level, int, int) (Ceilings, error) {
-	return Ceilings{}, fmt.Errorf("bench: limits: %w: built without cgo", gpu.ErrUnavailable)
-}
+var errNoLoops = fmt.Errorf("bench: limits: %w: built without cgo", gpu.ErrUnavailable)
+
+func measureUnits(gpu.Level, int, int) (Ceilings, error) { return Ceilings{}, errNoLoops }
+
+func measureMemory(int) (Ceilings, error) { return Ceilings{}, errNoLoops }

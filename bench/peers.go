@@ -17,7 +17,7 @@ import (
 )
 
 // PeerNames are all peers.
-func PeerNames() []string { return append(solverPeers(), pyTorch) }
+func PeerNames() []string { return append(solverPeers(), pyTorch, scipy, flashSinkhorn) }
 
 // solverPeers are the libraries that bench/peers/solve.py knows.
 func solverPeers() []string { return []string{"pot", "ott-jax", "ott-jax-kernel", "geomloss"} }

@@ -28,7 +28,7 @@ type Provenance struct {
 
 // provenance describes a run on a device. The commit is that of root's working
 // tree, or where there is no git that of FORTET_COMMIT ("<hash>" or
-// "<hash> dirty"), or what the program was built from.
+// "<hash> dirty"), or what the program was built from, as it is without a root.
 func provenance(dev gpu.Device, root string) Provenance {
 	props := dev.Properties()
 	p := Provenance{
@@ -45,6 +45,9 @@ func commit(root string) (hash string, dirty bool) {
 		return hash, rest == "dirty"
 	}
 	git := func(args ...string) (string, error) {
+		if root == "" { // git would tell of the folder that the user is in
+			return "", os.ErrNotExist
+		}
 		out, err := exec.Command("git", append([]string{"-C", root}, args...)...).Output()
 		return strings.TrimSpace(string(out)), err
 	}

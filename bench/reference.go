@@ -21,19 +21,23 @@ type pairs[T number] struct {
 
 // row writes the exponents of row i as its precision A computes them.
 func row[A, T number](p *pairs[T], i int, out []A) {
-	eps := A(p.eps)
 	for j := range out {
-		var c A
-		if p.matrix != nil {
-			c = A(p.matrix[i*p.m+j])
-		} else {
-			for k := range p.d {
-				t := A(p.x[i*p.d+k]) - A(p.y[j*p.d+k])
-				c += t * t
-			}
-		}
-		out[j] = A(p.logb[j]) + (A(p.g[j])-c)/eps
+		out[j] = exponent[A](p, i, j)
 	}
+}
+
+func exponent[A, T number](p *pairs[T], i, j int) A {
+	var c A
+	if p.matrix != nil {
+		c = A(p.matrix[i*p.m+j])
+	} else {
+		y := p.y[j*p.d : (j+1)*p.d]
+		for k, v := range p.x[i*p.d : (i+1)*p.d] {
+			t := A(v) - A(y[k])
+			c += t * t
+		}
+	}
+	return A(p.logb[j]) + (A(p.g[j])-c)/A(p.eps)
 }
 
 // softmin is -ε log Σ_j exp z_j by its definition: the maximum in one pass, the
@@ -53,13 +57,23 @@ func softmin[A number](z []A, eps float64) A {
 // definition: spread over all of them, so that every tile is likely hit.
 const sampled = 61 // a prime, and so no multiple of a tile
 
-func sample(n int) []int {
-	k := min(n, sampled)
+func sample(n int) []int { return sampleOf(n, sampled) }
+
+// sampleOf is at most k of n, spread over all.
+func sampleOf(n, k int) []int {
+	k = min(n, k)
 	s := make([]int, k)
 	for i := range s {
 		s[i] = i * n / k
 	}
 	return s
+}
+
+// few is how many of n rows or columns of other terms each are compared where
+// that is much work: fewer of large problems, never less than five.
+func few(n, other, d int) []int {
+	const most = 1 << 25 // coordinates
+	return sampleOf(n, max(5, min(sampled, most/(other*max(d, 1)))))
 }
 
 // magnitude bounds the numbers that exponent z_ij is summed up from. Squared
@@ -87,7 +101,7 @@ const roundings = 4
 // T, or some roundings of the exponents, averaged as the sum weighs them.
 func compareSoftmin[T number](p *pairs[T], out []T) (worst, budget float64) {
 	exact, naive := make([]float64, p.m), make([]T, p.m)
-	for _, i := range sample(p.n) {
+	for _, i := range few(p.n, p.m, p.d) {
 		row(p, i, exact)
 		row(p, i, naive)
 		want := softmin(exact, p.eps)
@@ -106,19 +120,15 @@ func compareSoftmin[T number](p *pairs[T], out []T) (worst, budget float64) {
 // z_ij)/n against its definition for the out that the kernel returned, and what
 // it may be: some roundings of the exponents.
 func compareColumns[T number](p *pairs[T], out []T, col []float64) (worst, budget float64) {
-	z := make([]float64, p.m)
-	want, size := make([]float64, p.m), make([]float64, p.m)
-	for i := range p.n {
-		row(p, i, z)
-		for _, j := range sample(p.m) {
-			e := math.Exp(float64(out[i])/p.eps+z[j]) / float64(p.n)
-			want[j] += e
-			size[j] += e * (p.magnitude(i, j) + math.Abs(float64(out[i]))/p.eps)
+	for _, j := range few(p.m, p.n, p.d) {
+		want, size := 0.0, 0.0
+		for i := range p.n {
+			e := math.Exp(float64(out[i])/p.eps+exponent[float64](p, i, j)) / float64(p.n)
+			want += e
+			size += e * (p.magnitude(i, j) + math.Abs(float64(out[i]))/p.eps)
 		}
-	}
-	for _, j := range sample(p.m) {
-		worst = maxNaN(worst, math.Abs(col[j]-want[j])/want[j])
-		budget = maxNaN(budget, roundings*ulp[T]()*(1+size[j]/want[j]))
+		worst = maxNaN(worst, math.Abs(col[j]-want)/want)
+		budget = maxNaN(budget, roundings*ulp[T]()*(1+size/want))
 	}
 	return worst, budget
 }

@@ -60,7 +60,10 @@ percentage how much of it was reached. A row whose answer is wrong fails the run
 	solverTables(&b, rows["solvers"], picture)
 	lightTables(&b, rows["light"])
 	staticTables(&b, rows["static"])
+	exactTables(&b, rows["exact"])
+	distributedTables(&b, rows["distributed"])
 	kernelTable(&b, rows["kernels"])
+	raceTables(&b, rows["gpu"])
 	return b.String()
 }
 
@@ -178,69 +181,6 @@ func notes(r Row) string {
 		}
 	}
 	return strings.Join(parts, "; ")
-}
-
-func kernelTable(b *bytes.Buffer, rows []Row) {
-	if len(rows) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "\n## Kernels\n\n%s.\n\n", rows[0].Title())
-	b.WriteString(`A softmin is one log-sum-exp over all pairs, a sweep both halves of a Sinkhorn
-iteration. "Error" is the largest against the definition in float64, relative to
-what it may be. The limit is the larger of the time of nm exponentials, of 2dnm
-floating-point operations, and for a matrix of reading it, at the rates that
-loops on registers and on memory reach on the same cores.
-
-`)
-	type key struct {
-		name, precision string
-		n, d            int
-	}
-	one := map[key]float64{}
-	for _, r := range rows {
-		if r.Workers == 1 {
-			one[key{r.Name, r.Precision, r.N, r.D}] = r.Seconds.Minimum
-		}
-	}
-	var lines [][]string
-	for _, r := range rows {
-		d, scaling, limit, workers := strconv.Itoa(r.D), "", "", strconv.Itoa(r.Workers)
-		if r.D == 0 {
-			d = "matrix"
-		}
-		if r.Workers == 0 {
-			workers = ""
-		}
-		if t := one[key{r.Name, r.Precision, r.N, r.D}]; t > 0 && r.Workers > 1 {
-			scaling = number3(t / r.Seconds.Minimum)
-		}
-		if r.Limit != nil {
-			limit = percent(r.Limit.Fraction)
-			if r.Note != "" {
-				limit += " (not quiet)"
-			}
-		}
-		lines = append(lines, []string{
-			r.Name, strconv.Itoa(r.N), d, r.Precision, workers, number3(r.PerPair()), number3(r.Seconds.Median * 1e9 / float64(r.N) / float64(r.M)),
-			percent(r.Seconds.Spread), strconv.Itoa(r.Seconds.Repetitions), scaling, limit, fmt.Sprintf("%.2g of %.2g", *r.Error, r.Budget),
-		})
-	}
-	table(b, []string{"kernel", "n = m", "d", "type", "workers", "ns a pair", "median", "spread", "runs", "speed-up", "of the limit", "error"}, lines)
-	var formulas []string
-	for _, r := range rows {
-		if r.Limit != nil {
-			f := fmt.Sprintf("%s, %d workers, %s: %s", r.Precision, r.Workers, map[bool]string{true: "matrix", false: "points"}[r.D == 0], r.Limit.Formula)
-			if !slices.Contains(formulas, f) {
-				formulas = append(formulas, f)
-			}
-		}
-	}
-	if len(formulas) > 0 {
-		b.WriteString("\nLimits:\n\n")
-		for _, f := range formulas {
-			fmt.Fprintf(b, "- %s\n", f)
-		}
-	}
 }
 
 // drawSolvers draws the times to the residual, as powers of ten so that bars

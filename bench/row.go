@@ -54,6 +54,7 @@ type Row struct {
 	Seconds Seconds `json:"seconds"`
 
 	Accuracy
+	Cost   *Cost   `json:"cost,omitempty"`
 	Limit  *Limit  `json:"limit,omitempty"`
 	Memory *Memory `json:"memory,omitempty"`
 
@@ -65,13 +66,16 @@ type Row struct {
 type Work struct {
 	N         int     `json:"n,omitempty"`
 	M         int     `json:"m,omitempty"`
-	D         int     `json:"d,omitempty"`         // 0: a cost matrix
+	D         int     `json:"d,omitempty"`         // 0, with M: a cost matrix
 	K         int     `json:"k,omitempty"`         // components of a mixture, for batches of N rows
 	Marginals int     `json:"marginals,omitempty"` // of a chain, each of N points
 	Problems  int     `json:"problems,omitempty"`  // of N by M points each
 	Epsilon   float64 `json:"epsilon,omitempty"`   // in units of the mean cost
 	Precision string  `json:"precision,omitempty"`
-	Workers   int     `json:"workers,omitempty"`
+	Workers   int     `json:"workers,omitempty"`   // of each process
+	Processes int     `json:"processes,omitempty"` // that share the work
+	Shards    int     `json:"shards,omitempty"`    // that they share
+	Bytes     int     `json:"bytes,omitempty"`     // from each process
 	Settings  string  `json:"settings,omitempty"`
 }
 
@@ -99,8 +103,11 @@ type Accuracy struct {
 // Limit is the least time that the hardware allows.
 type Limit struct {
 	Seconds  float64 `json:"seconds"`
-	Fraction float64 `json:"fraction"` // Limit.Seconds / Seconds.Minimum
+	Fraction float64 `json:"fraction"`          // Limit.Seconds / Seconds.Minimum
+	Binding  string  `json:"binding,omitempty"` // which part of the work takes that long
 	Formula  string  `json:"formula"`
+	// Ceilings are the rates that it was computed with.
+	Ceilings *Ceilings `json:"ceilings,omitempty"`
 }
 
 // Memory is the most that a process used.
@@ -182,20 +189,25 @@ func WriteRows(path string, rows []Row) error {
 		return err
 	}
 	return atomicfile.Write(path, func(w io.Writer) error {
-		for _, r := range rows {
-			if err := r.Validate(); err != nil {
-				return err
-			}
-			line, err := json.Marshal(r)
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintf(w, "%s\n", line); err != nil {
-				return err
-			}
-		}
-		return nil
+		return EncodeRows(w, rows)
 	})
+}
+
+// EncodeRows writes rows, a line each. One that is no result is an error.
+func EncodeRows(w io.Writer, rows []Row) error {
+	for _, r := range rows {
+		if err := r.Validate(); err != nil {
+			return err
+		}
+		line, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%s\n", line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ReadRows reads a file of rows. Fields that are not a Row's are errors.

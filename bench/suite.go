@@ -20,6 +20,7 @@ type Options struct {
 	Limit   time.Duration // of one run of a peer; 0: ten minutes
 	Root    string        // the project's folder
 	Fortet  string        // the program; "": bin/fortet in Root
+	Runner  string        // that measures gathers between processes; "": none does
 	Log     io.Writer     // progress, for people; nil: none
 }
 
@@ -31,7 +32,7 @@ type Suite struct {
 
 // Suites are all suites.
 func Suites() []Suite {
-	return []Suite{{"kernels", kernels}, {"solvers", solvers}, {"light", light}, {"static", static}}
+	return []Suite{{"kernels", kernels}, {"solvers", solvers}, {"light", light}, {"static", static}, {"exact", exacts}, {"distributed", distributed}, {"gpu", race}}
 }
 
 // Session is one run of a suite.
@@ -41,6 +42,8 @@ type Session struct {
 	Rows       []Row
 	suite      string
 	wrong      int
+	ceilings   measured
+	dev        gpu.Device // of a comparison
 }
 
 // Run runs a suite and returns its rows. Its error wraps ErrWrong where the
@@ -86,8 +89,11 @@ func (s *Session) add(r Row) {
 	}
 	s.Rows = append(s.Rows, r)
 	fmt.Fprintf(s.Log, "%-8s %-14s %-14s %s  %.4g s", r.Suite, r.Name, r.Engine, r.Work, r.Seconds.Minimum)
+	if rate, unit := r.rate(); unit != "" {
+		fmt.Fprintf(s.Log, ", %.3g %s", rate, unit)
+	}
 	if r.Limit != nil {
-		fmt.Fprintf(s.Log, ", %.3f ns a pair, %.0f %% of the limit", r.PerPair(), 100*r.Limit.Fraction)
+		fmt.Fprintf(s.Log, ", %.0f %% of the limit", 100*r.Limit.Fraction)
 	}
 	if r.Error != nil {
 		fmt.Fprintf(s.Log, ", error %.2g of %.2g", *r.Error, r.Budget)
@@ -103,6 +109,10 @@ func (w Work) String() string {
 	switch {
 	case w.K > 0:
 		text = fmt.Sprintf("%d rows d=%d K=%d ", w.N, w.D, w.K)
+	case w.N > 0 && w.M == 0 && w.D == 0:
+		text = fmt.Sprintf("%d elements ", w.N)
+	case w.N > 0 && w.M == 0 && w.Marginals == 0:
+		text = fmt.Sprintf("%d rows d=%d ", w.N, w.D)
 	case w.N > 0:
 		text = fmt.Sprintf("%d×%d ", w.N, w.M)
 		if w.Marginals > 0 {

@@ -5,23 +5,27 @@
 FOLDER holds problem.json and, in float32, the data sets source.npy (N0, d) and
 target.npy (N1, d), parameters logits.npy (K), means.npy (K, d) and
 logscales.npy (K, d), and one batch: x0.npy and x1.npy (B, d) of method lightsb,
-or xt.npy and u.npy (B, d) and t.npy (B) of lightsb-m. A step draws a batch of the
-data sets, which lie in memory, and descends by Adam on
+xt.npy and u.npy (B, d) and t.npy (B) of lightsb-m, or x0.npy, x1.npy, noise.npy
+and t.npy of lightsbb-m. A step draws a batch of the data sets, which lie in
+memory, and descends by Adam on
 
     lightsb     mean log c(x0) - mean log v(x1)
     lightsb-m   mean |g(t, xt) - u|^2 over rows and coordinates
+    lightsbb-m  the same between y0 = Z(0, x0) and y1 = Z(1 - safe, x1)
 
 for v(y) = sum_j exp(la_j) N(y | r_j, epsilon S_j), S_j diagonal. These are the
 methods of the authors' programs (github.com/ngushchin/LightSB, src/light_sb.py
-and notebooks; github.com/SKholkin/LightSB-Matching, src/lightsbm.py), written
-anew from their formulas without what they only log. Every method is there as
-published, and as one who knows PyTorch would write the same step. Each runs on
-one thread and on T, and the faster is kept. Times are of a step, in blocks of
-steps; imports and warm-up are not counted.
+and notebooks; github.com/SKholkin/LightSB-Matching, src/lightsbm.py; the paper
+of LightSBB-M, arXiv 2601.19312), written anew from their formulas without what
+they only log. Every method is there as published, and as one who knows PyTorch
+would write the same step. Each runs on one thread and on T, and the faster is
+kept. Times are of a step, in blocks of steps; imports and warm-up are not
+counted.
 
 For every way, loss and gradient of the given batch at the given parameters are
 written to WAY.f32.npy and WAY.f64.npy, [loss, dla (K), dr (K, d), dlogS (K, d)],
-and what happened is printed as one line of JSON.
+for lightsbb-m also y0.npy, y1.npy, xt.npy and u.npy, and what happened is printed
+as one line of JSON.
 """
 
 import argparse
@@ -45,6 +49,16 @@ class Mixture:
 
     def parameters(self):
         return [self.raw, self.r, self.log_s]
+
+    @classmethod
+    def of(cls, epsilon, unit, raw, r, log_s):
+        m = cls.__new__(cls)
+        m.epsilon, m.unit, m.raw, m.r, m.log_s = epsilon, unit, raw, r, log_s
+        return m
+
+    def detached(self):
+        """The same values without gradients."""
+        return self.of(self.epsilon, self.unit, *(p.detach() for p in self.parameters()))
 
     def log_alpha(self):
         return self.raw / self.unit
@@ -122,38 +136,145 @@ def matching_closed(torch, m, xt, u, t):
     return torch.nn.functional.mse_loss(torch.bmm(w[:, None, :], g)[:, 0], u)
 
 
+# ---- LightSBB-M
+
+
+def drift(torch, m, t, x):
+    """g(t, x) = sum_j w_j g_j for one t, as in matching_closed."""
+    less, r = m.log_s.expm1(), m.r
+    over = torch.reciprocal(1 + t * less)
+    x = x[:, None, :]
+    pull = torch.addcmul(r, less, x)
+    form = (torch.addcmul(x * pull, r, x - t * r) * over + m.epsilon * over.log()).sum(-1) / (2 * m.epsilon)
+    w = torch.softmax(m.log_alpha() + form, 1)
+    return torch.bmm(w[:, None, :], pull * over)[:, 0]
+
+
+class Inverse:
+    """The network Z(t, x) that inverts the transport map y + g(t, y) / beta of a
+    potential held fixed, for moderate beta. From beta = 100 on, the authors'
+    program takes x - g(t, x) / beta instead; no published figure needs that, and
+    it is not here. Our own inverse is exact, by Newton's method, at t = 1 and not
+    at 1 - safe, and its S have a floor, without which narrow modes make the map
+    not invertible.
+
+    Widths are those of the program; that of the last hidden layer was not to be
+    had, and is that of x."""
+
+    def __init__(self, torch, problem):
+        d = problem.source.shape[1]
+        tm, dm = (8, 32) if d <= 8 else (32, 128)
+        nn = torch.nn
+        self.times = nn.Sequential(nn.Linear(1, tm), nn.LayerNorm(tm), nn.GELU(), nn.Linear(tm, tm))
+        self.points = nn.Sequential(nn.Linear(d, dm), nn.LayerNorm(dm), nn.GELU(), nn.Linear(dm, dm))
+        self.both = nn.Sequential(nn.Linear(dm + tm, dm), nn.SiLU(), nn.Linear(dm, d))
+        self.all = nn.ModuleList([self.times, self.points, self.both]).to(problem.source.device)
+        self.beta, self.last = problem.beta, 1 - problem.safe
+        self.adam = torch.optim.Adam(self.all.parameters(), lr=problem.rate, fused=True)
+
+    def __call__(self, torch, t, x):
+        times = self.times(torch.full((1, 1), t, device=x.device)).expand(len(x), -1)
+        return self.both(torch.cat([self.points(x), times], 1))
+
+    def loss(self, torch, fixed, x0, x1):
+        """Data points stand in for the points y."""
+        total = 0
+        for t, y in ((0.0, x0), (self.last, x1)):
+            with torch.no_grad():
+                image = y + drift(torch, fixed, t, y) / self.beta
+            total = total + ((self(torch, t, image) - y) ** 2).sum(1).mean()
+        return total
+
+    def fit(self, torch, fixed, x0, x1):
+        """One step of the fit."""
+        value = self.loss(torch, fixed, x0, x1)
+        self.adam.zero_grad(set_to_none=True)
+        value.backward()
+        self.adam.step()
+        return value
+
+
 WAYS = {
     "lightsb": {"published": likelihood_published, "matrix products": likelihood_products},
     "lightsb-m": {"published": matching_published, "closed-form drift": matching_closed},
+    "lightsbb-m": {"published": matching_published, "closed-form drift": matching_closed},
 }
 
 
 class Problem:
-    def __init__(self, torch, folder):
+    def __init__(self, torch, folder, device="cpu"):
         import numpy as np
 
         def load(name):
-            return torch.from_numpy(np.load(os.path.join(folder, name + ".npy")))
+            return torch.from_numpy(np.load(os.path.join(folder, name + ".npy"))).to(device)
 
         with open(os.path.join(folder, "problem.json")) as f:
             spec = json.load(f)
         self.method, self.epsilon, self.rate = spec["method"], float(spec["epsilon"]), float(spec["rate"])
         self.safe, self.batch = float(spec["safe"]), int(spec["batch"])
         self.block, self.seconds = int(spec["block"]), float(spec["seconds"])
+        self.beta, self.clip = float(spec.get("beta", "inf")), float(spec.get("clip", 0))
         self.source, self.target = load("source"), load("target")
         self.logits, self.means, self.log_scales = load("logits"), load("means"), load("logscales")
-        self.given = [load(name) for name in (("x0", "x1") if self.method == "lightsb" else ("xt", "u", "t"))]
+        self.inverse = None
+        if self.method == "lightsbb-m":
+            self.inverse = Inverse(torch, self)
+            self.ends, self.noise, self.t = (load("x0"), load("x1")), load("noise"), load("t")
+        else:
+            self.given = [load(name) for name in (("x0", "x1") if self.method == "lightsb" else ("xt", "u", "t"))]
+
+    def pairs(self, torch):
+        """A batch of the data sets."""
+        n, device = self.batch, self.source.device
+        x0 = self.source.index_select(0, torch.randint(len(self.source), (n,), device=device))
+        x1 = self.target.index_select(0, torch.randint(len(self.target), (n,), device=device))
+        return x0, x1
+
+    def pulled(self, torch, x0, x1):
+        """The endpoints of the alternation."""
+        with torch.no_grad():
+            return self.inverse(torch, 0.0, x0), self.inverse(torch, self.inverse.last, x1)
+
+    def bridge(self, torch, x0, x1, t, noise):
+        """A point of the Brownian bridge, and where it is drawn to."""
+        xt = torch.lerp(x0, x1, t).addcmul_((self.epsilon * t * (1 - t)).sqrt(), noise)
+        return xt, (x1 - xt) / (1 - t), t[:, 0]
 
     def draw(self, torch):
         """A batch, as the loss of the method takes it."""
-        n = self.batch
-        x0 = self.source.index_select(0, torch.randint(len(self.source), (n,)))
-        x1 = self.target.index_select(0, torch.randint(len(self.target), (n,)))
+        x0, x1 = self.pairs(torch)
         if self.method == "lightsb":
             return x0, x1
-        t = torch.rand(n, 1) * (1 - self.safe)
-        xt = torch.lerp(x0, x1, t).addcmul_((self.epsilon * t * (1 - t)).sqrt(), torch.randn_like(x0))
-        return xt, (x1 - xt) / (1 - t), t[:, 0]
+        if self.inverse:
+            x0, x1 = self.pulled(torch, x0, x1)
+        t = torch.rand(self.batch, 1, device=x0.device) * (1 - self.safe)
+        return self.bridge(torch, x0, x1, t, torch.randn_like(x0))
+
+    def settle(self, torch, out):
+        """Fits the inverse of the alternation a little, so that endpoints are no
+        nonsense, and derives the given batch from it. Answers seconds of a step of
+        the fit."""
+        import numpy as np
+
+        fixed = Mixture(torch, self, torch.float32).detached()
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            for _ in range(self.block):
+                self.inverse.fit(torch, fixed, *self.pairs(torch))
+            float(self.inverse.loss(torch, fixed, *self.pairs(torch)).detach())  # waits for the device
+            times.append((time.perf_counter() - start) / (self.block + 1))
+        y0, y1 = self.pulled(torch, *self.ends)
+        self.given = list(self.bridge(torch, y0, y1, self.t[:, None], self.noise))
+        for name, a in (("y0", y0), ("y1", y1), ("xt", self.given[0]), ("u", self.given[1])):
+            np.save(os.path.join(out, name + ".npy"), a.cpu().numpy())
+        return min(times)
+
+
+def versions(torch):
+    import numpy
+
+    return f"PyTorch {torch.__version__}, NumPy {numpy.__version__}"
 
 
 def gradient(torch, problem, loss, dtype):
@@ -173,6 +294,8 @@ def measure(torch, problem, loss, seconds):
             value = loss(torch, m, *problem.draw(torch))
             adam.zero_grad(set_to_none=True)
             value.backward()
+            if problem.clip:
+                torch.nn.utils.clip_grad_norm_(m.parameters(), problem.clip)
             adam.step()
         took = time.perf_counter() - start
         if not math.isfinite(float(value.detach())):
@@ -200,8 +323,11 @@ def main():
     import numpy as np
     import torch
 
+    torch.manual_seed(0)
     problem = Problem(torch, args.problem)
-    answers = []
+    answers, fit = [], None
+    if problem.inverse:
+        fit = problem.settle(torch, args.out)
     for way, loss in WAYS[problem.method].items():
         for name, dtype in (("f32", torch.float32), ("f64", torch.float64)):
             g = gradient(torch, problem, loss, dtype)
@@ -214,7 +340,7 @@ def main():
         threads = min(trial, key=lambda n: trial[n][len(trial[n]) // 2])
         torch.set_num_threads(threads)
         answers.append({"way": way, "threads": threads, "seconds": measure(torch, problem, loss, problem.seconds)})
-    print(json.dumps({"version": f"PyTorch {torch.__version__}", "answers": answers}))
+    print(json.dumps({"version": versions(torch), "fit": fit, "answers": answers}))
 
 
 if __name__ == "__main__":

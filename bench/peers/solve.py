@@ -35,6 +35,8 @@ class Problem:
             spec = json.load(f)
         self.epsilon = float(spec["epsilon"])
         self.tolerance = float(spec["tolerance"])
+        self.tolerances = spec.get("tolerances", [self.tolerance])  # of gpu.py, which runs on a device
+        self.device = "cpu"
         self.mean = float(spec["mean"])
         self.n, self.m = len(self.x), len(self.y)
 
@@ -207,9 +209,9 @@ def geomloss(p, limit, repetitions):
     from geomloss.ot._implementations.sample import cost_matrix, softmin_sample
 
     torch.set_grad_enabled(False)
-    x, y = torch.from_numpy(p.x), torch.from_numpy(p.y)
-    log_a = torch.full((p.n,), -np.log(p.n), dtype=torch.float64)
-    log_b = torch.full((p.m,), -np.log(p.m), dtype=torch.float64)
+    x, y = torch.from_numpy(p.x).to(p.device), torch.from_numpy(p.y).to(p.device)
+    log_a = torch.full((p.n,), -np.log(p.n), dtype=torch.float64, device=p.device)
+    log_b = torch.full((p.m,), -np.log(p.m), dtype=torch.float64, device=p.device)
 
     def dense(eps, log_weights, costs, potentials):
         if eps == float("inf"):  # the loop starts from the mean of the costs
@@ -230,7 +232,7 @@ def geomloss(p, limit, repetitions):
             softmin=softmin, log_a_list=[log_a], log_b_list=[log_b], C_list=[c], descent=descent,
             debias=False, last_extrapolation=True,
         )
-        return out.f_ba.numpy(), out.g_ab.numpy()
+        return out.f_ba.cpu().numpy(), out.g_ab.cpu().numpy()
 
     def squared(u, v):
         # matrix_type is not passed on by cost_matrix.
@@ -300,13 +302,18 @@ PEERS = {
 
 
 def versions():
+    """Of every peer, with what it computes with."""
     from importlib.metadata import version
 
+    def of(**packages):
+        return ", ".join(f"{name.replace('_', '-')} {version(package)}" for name, package in packages.items())
+
+    ott = of(OTT_JAX="ott-jax", JAX="jax", jaxlib="jaxlib", NumPy="numpy", SciPy="scipy")
     return {
-        "pot": f"POT {version('POT')}, NumPy {version('numpy')}",
-        "ott-jax": f"OTT-JAX {version('ott-jax')}, JAX {version('jax')}",
-        "ott-jax-kernel": f"OTT-JAX {version('ott-jax')}, JAX {version('jax')}",
-        "geomloss": f"GeomLoss {version('geomloss')}, PyTorch {version('torch')}, KeOps {version('pykeops')}",
+        "pot": of(POT="POT", NumPy="numpy", SciPy="scipy"),
+        "ott-jax": ott,
+        "ott-jax-kernel": ott,
+        "geomloss": of(GeomLoss="geomloss", PyTorch="torch", KeOps="pykeops", NumPy="numpy", SciPy="scipy"),
     }
 
 

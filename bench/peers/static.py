@@ -151,7 +151,7 @@ def chain(args):
     for k, f in enumerate(potentials):
         save(args.out, f"f{k}", f)
     return {
-        "version": version(("OTT-JAX", "ott-jax"), ("JAX", "jax")), "settings": "mmsinkhorn, the whole tensor, float64",
+        "version": version(("OTT-JAX", "ott-jax"), ("JAX", "jax"), ("jaxlib", "jaxlib"), ("NumPy", "numpy")), "settings": "mmsinkhorn, the whole tensor, float64",
         "n": n, "refused": refused, "seconds": times, "iterations": min(10 * len(errors), most),
     }
 
@@ -218,7 +218,7 @@ def loop(args):
     save(args.out, "f", [f for f, _ in pairs])
     save(args.out, "g", [g for _, g in pairs])
     return {
-        "version": version(("POT", "POT"), ("NumPy", "numpy")), "seconds": [seconds],
+        "version": version(("POT", "POT"), ("NumPy", "numpy"), ("SciPy", "scipy")), "seconds": [seconds],
         "iterations": int(max(log.get("niter", log.get("n_iter")) for _, log in results)),
         "settings": f"a loop over ot.sinkhorn, {method}, float64", "note": "fastest of " + ", ".join(methods),
     }
@@ -303,7 +303,7 @@ def batch(args):
     save(args.out, "f", np.concatenate(f))
     save(args.out, "g", np.concatenate(g))
     return {
-        "version": version(("POT", "POT"), ("NumPy", "numpy"), ("PyTorch", "torch")), "seconds": [seconds],
+        "version": version(("POT", "POT"), ("NumPy", "numpy"), ("SciPy", "scipy"), ("PyTorch", "torch")), "seconds": [seconds],
         "iterations": int(iterations), "note": note,
         "settings": f"ot.batch.solve_batch, {way[1]}, {way[0]}, batches of {size}, float64",
     }

@@ -3,6 +3,8 @@
 //
 //	runner [-suites kernels,solvers,light,static] [-device cpu] [-quick] [-peers a,b|none] [-limit 10m] [-root .] [-results DIR]
 //	runner -report
+//	runner -predict "H100 SXM"
+//	mpirun -np 2 runner -link mpi
 //
 // Exit codes: 0 done, 1 failed or an answer was wrong, 2 wrong usage.
 package main
@@ -44,6 +46,8 @@ func run(ctx context.Context, args []string) error {
 	peers := f.String("peers", "", "peers to compare with, with commas, or none; all that are installed if empty")
 	results := f.String("results", "", "folder of the rows; bench/results in -root if empty")
 	report := f.Bool("report", false, "only write docs/benchmarks.md from the rows")
+	link := f.String("link", "", "only time the gathers of the group that this process was started in: mpi, nccl")
+	predict := f.String("predict", "", "only print what a GPU's data sheet allows: "+strings.Join(bench.Models(), ", "))
 	f.StringVar(&o.Device, "device", "cpu", "cpu, cuda or emu")
 	f.BoolVar(&o.Quick, "quick", false, "small sizes, to see that everything works")
 	f.DurationVar(&o.Limit, "limit", 0, "time limit of a run of a peer; 10m if 0")
@@ -55,6 +59,16 @@ func run(ctx context.Context, args []string) error {
 	if *report {
 		return bench.Report(o.Root)
 	}
+	if *link != "" {
+		return bench.MeasureLink(ctx, os.Stdout, *link, o.Device)
+	}
+	if *predict != "" {
+		all, err := bench.Predict(*predict)
+		if err != nil {
+			return fmt.Errorf("runner: %w: %w", errUsage, err)
+		}
+		return bench.WritePredictions(os.Stdout, all)
+	}
 	if *peers == "none" {
 		o.NoPeers = true
 	} else if *peers != "" {
@@ -64,6 +78,9 @@ func run(ctx context.Context, args []string) error {
 		if !slices.Contains(bench.PeerNames(), p) {
 			return fmt.Errorf("runner: %w: peer %q, want one of %s", errUsage, p, strings.Join(bench.PeerNames(), ", "))
 		}
+	}
+	if program, err := os.Executable(); err == nil {
+		o.Runner = program
 	}
 	if *results == "" {
 		*results = filepath.Join(o.Root, "bench", "results")
@@ -91,6 +108,9 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		wrong = errors.Join(wrong, err)
+		if len(rows) == 0 { // it is for other machines: their rows stay
+			continue
+		}
 		if err := bench.WriteRows(filepath.Join(*results, s.Name+".jsonl"), rows); err != nil {
 			return err
 		}
