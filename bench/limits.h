@@ -12,6 +12,10 @@ double bench_fma(int level, int bits, int64_t steps, double *flops);
 /* Exponentials by polynomial on registers, summed up. */
 double bench_exp(int level, int bits, int64_t steps, double *exps);
 
+/* Rounds of Philox on registers: ops is how many products of 32 bits to 64 and
+ * how many exclusive ors. */
+double bench_int(int level, int64_t steps, double *ops);
+
 /* The sum of an array. */
 double bench_read(const double *v, int64_t n);
 

@@ -30,7 +30,8 @@ func Families() []Family {
 	return []Family{
 		{"philox", draws}, {"cost", costs}, {"softmin", softmins}, {"duallse", duals}, {"langevin", steps}, {"ou", transitions},
 		{"axis", axes}, {"fdual", roots}, {"ensemble", ensembles},
-		{"gmm", mixtures}, {"proximal", inverses}, {"batch", batches}, {"adam", adams},
+		{"gmm", mixtures}, {"proximal", inverses}, {"batch", batches}, {"adam", adams}, {"fold", folds},
+		{"gemm", products},
 	}
 }
 
