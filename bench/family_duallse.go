@@ -232,14 +232,20 @@ func (t *star) checkTriples(out duallse.PenaltyOutput, delta float64) (float64, 
 			}
 		}
 	}
-	z, rounding := 0.0, 0.0
-	triples(func(_, _, _ int, w, size, _ float64) { z, rounding = z+w, rounding+w*size })
+	// So many terms that the definition's own roundings would count.
+	var all, psi total
+	rounding := 0.0
+	triples(func(_, _, _ int, w, size, _ float64) {
+		all.add(w)
+		rounding += w * size
+	})
+	z := all.value()
 	rounding /= z
 	limit := math.Ln2 - delta
-	psi, psiBudget := 0.0, 0.0
-	want, budget := [3][]float64{}, [3][]float64{}
+	psiBudget := 0.0
+	want, budget := [3][]total{}, [3][]float64{}
 	for m := range want {
-		want[m], budget[m] = make([]float64, n), make([]float64, n)
+		want[m], budget[m] = make([]total, n), make([]float64, n)
 	}
 	triples(func(j, i, k int, w, size, sum float64) {
 		at := min(sum, limit)
@@ -250,18 +256,18 @@ func (t *star) checkTriples(out duallse.PenaltyOutput, delta float64) (float64, 
 		parts := math.Abs(beta[j]) + math.Abs(gamma[0][i]) + math.Abs(gamma[1][k])
 		off := u * roundings * (1 + size + rounding + parts)
 		w /= z
-		psi += w * value
+		psi.add(w * value)
 		psiBudget += w * off * (math.Abs(value) + slope*(1+parts))
 		for m, node := range [3]int{j, i, k} {
-			want[m][node] += w * slope
+			want[m][node].add(w * slope)
 			budget[m][node] += w * slope * off * (2 + slope)
 		}
 	})
-	v.compare(value[0], psi, psiBudget)
+	v.compare(value[0], psi.value(), psiBudget)
 	v.compare(value[2], math.Log(z), roundings*u*(1+rounding))
 	for m, gradient := range out.Gradients {
 		for k, g := range t.every(gradient) {
-			v.compare(g, want[m][k], budget[m][k])
+			v.compare(g, want[m][k].value(), budget[m][k])
 		}
 	}
 	return v.end(t.stage)

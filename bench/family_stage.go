@@ -224,6 +224,22 @@ func (v *verdict) end(s *stage) (worst, budget float64, err error) {
 	return v.worst, v.budget, s.err
 }
 
+// total is a sum whose error does not grow with the number of its terms, as
+// Neumaier (1974) corrects it.
+type total struct{ sum, lost float64 }
+
+func (t *total) add(x float64) {
+	s := t.sum + x
+	if math.Abs(t.sum) >= math.Abs(x) {
+		t.lost += (t.sum - s) + x
+	} else {
+		t.lost += (x - s) + t.sum
+	}
+	t.sum = s
+}
+
+func (t *total) value() float64 { return t.sum + t.lost }
+
 // unit is the spacing of numbers at 1 of an element type.
 func unit(t tensor.DType) float64 {
 	if t == tensor.Float32 {

@@ -22,6 +22,12 @@ namespace {
 constexpr double kLog2E = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
 constexpr float kSlack = 8.0f;
+/* Terms are positive: a block of them whose sum is at most this has none above
+ * 2^kSlack. So a sum, which is made anyhow, tells that the maximum need not move,
+ * and the maximum of a block is only looked for where it does. A sum that is
+ * infinite or NaN is not at most this. */
+template <class T>
+constexpr T kMostOfBlock = T(256); /* 2^kSlack */
 
 template <class T> struct limits;
 template <> struct limits<float> {
@@ -74,14 +80,18 @@ template <class T>
 struct online {
   T m = -limits<T>::highest, s = 0, lost = 0;
 
-  /* Before terms of which the highest is zmax (a NaN is no maximum). */
+  /* To a higher maximum; answers the factor of what was summed relative to the
+   * old one. A NaN is no maximum. */
+  __device__ __forceinline__ T rise(T zmax) {
+    const T to = greater(m, finite(zmax)), factor = power2(m - to);
+    s *= factor;
+    lost *= factor;
+    m = to;
+    return factor;
+  }
+  /* Before terms of which the highest is zmax. */
   __device__ __forceinline__ void raise(T zmax) {
-    if (zmax > m + T(kSlack)) {
-      const T to = lesser(zmax, limits<T>::highest), factor = power2(m - to);
-      s *= factor;
-      lost *= factor;
-      m = to;
-    }
+    if (zmax > m + T(kSlack)) rise(zmax);
   }
   /* Kahan's sum: what a float loses here comes back with the next block, so
    * that the error does not grow with the number of blocks. */

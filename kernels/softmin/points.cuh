@@ -10,18 +10,18 @@
  * Coordinates are subtracted before anything is squared, so near points keep
  * their relative precision wherever the cloud lies.
  *
- * Work per pair, in issue slots of a scheduler: 2d for u, one minimum, one
- * multiply-add that also subtracts the row's maximum, one addition and one
- * exponential; the tile's loads are shared by two rows. That is 2d + 4, and 11.5
- * in the machine code for d = 3 with loads and loop. An H100 issues 128 lanes a
- * clock and multiprocessor and has 16 for exponentials, so one exponential takes
- * the time of 8 slots: at d = 1 they bind, from d = 2 the arithmetic does. A
- * polynomial exponential on the FMA units (FlashAttention-4) pays where these
- * idle; in float32 accuracy it would take 12 slots of those that are short.
- *   bytes: (n + splits m) (d + 2) numbers, all in L2; flops: (3 d + 4) n m.
- * Predicted on an H100 (132 multiprocessors, 1.7 GHz), not measured: the limit
- * at d = 3 is 28.7e12 slots / 11.5 = 2.5e12 pairs/s, of which 65 to 75 % are
- * expected: 0.06 ms for n = m = 10^4, 0.6 s for 10^6. */
+ * Work per pair, in issue slots of a scheduler: 2d for u, one multiply-add that
+ * also subtracts the row's maximum, one addition and one exponential; the tile's
+ * loads are shared by two rows. That is 2d + 3, and 10.25 in the machine code
+ * for d = 3 with loads and loop. That no term is too large is seen from the sum of a
+ * block of columns; only where one is are the block's minimum of u searched and its
+ * terms computed again. An H100 issues 128 lanes a clock and multiprocessor and
+ * has 16 for exponentials, so one exponential takes the time of 8 slots: at d = 2
+ * both bind, above the arithmetic does. A polynomial exponential on the FMA
+ * units (FlashAttention-4) pays where these idle; in float32 accuracy it would
+ * take 12 slots of those that are short.
+ *   bytes: (n + splits m) (d + 2) numbers, all in L2; flops: (3 d + 3) n m.
+ * Not measured; docs/gpu-notes.md has predictions. */
 #ifndef FORTET_SOFTMIN_POINTS_CUH
 #define FORTET_SOFTMIN_POINTS_CUH
 
@@ -66,6 +66,15 @@ static __device__ __forceinline__ void load_column(const points<T> &p, int64_t j
   c.minus_h = -h;
 }
 
+/* sum_b 2^(z_b - m) */
+template <class T, int B>
+static __device__ __forceinline__ T point_terms(const T (&u)[B], T S, T m) {
+  T sum = power2(multiply_add(-S, u[0], -m));
+#pragma unroll
+  for (int b = 1; b < B; b++) sum += power2(multiply_add(-S, u[b], -m));
+  return sum;
+}
+
 /* softmin: part gets the pairs (m, s). Grid: (rows / 256, splits). */
 template <class T, int D, bool ROOT>
 __global__ __launch_bounds__(kPointThreads, sizeof(T) == 4 ? 7 : 4) void softmin_points(const points<T> p) {
@@ -80,11 +89,7 @@ __global__ __launch_bounds__(kPointThreads, sizeof(T) == 4 ? 7 : 4) void softmin
 #pragma unroll
     for (int k = 0; k < D; k++) x[r][k] = i < p.n && k < p.d ? p.x[i * p.d + k] : T(0);
   }
-  const T slack = T(kSlack) / p.S;
-  T threshold[R]; /* the u below which the maximum moves */
   online<T> row[R];
-#pragma unroll
-  for (int r = 0; r < R; r++) threshold[r] = static_cast<T>(INFINITY);
 
   const int64_t begin = int64_t(blockIdx.y) * p.tiles * kPointColumns;
   const int64_t end = begin + p.tiles * kPointColumns < p.m ? begin + p.tiles * kPointColumns : p.m;
@@ -112,20 +117,14 @@ __global__ __launch_bounds__(kPointThreads, sizeof(T) == 4 ? 7 : 4) void softmin
       }
 #pragma unroll
       for (int r = 0; r < R; r++) {
-        T least = u[r][0];
+        T sum = point_terms(u[r], p.S, row[r].m);
+        if (!(sum <= kMostOfBlock<T>)) {
+          T least = u[r][0];
 #pragma unroll
-        for (int b = 1; b < B; b++) least = lesser(least, u[r][b]);
-        if (least < threshold[r]) {
-          threshold[r] = least - slack;
-          const T to = finite(-p.S * least), factor = power2(row[r].m - to);
-          block[r] *= factor;
-          row[r].s *= factor;
-          row[r].lost *= factor;
-          row[r].m = to;
+          for (int b = 1; b < B; b++) least = lesser(least, u[r][b]);
+          block[r] *= row[r].rise(-p.S * least);
+          sum = point_terms(u[r], p.S, row[r].m);
         }
-        T sum = 0;
-#pragma unroll
-        for (int b = 0; b < B; b++) sum += power2(multiply_add(-p.S, u[r][b], -row[r].m));
         block[r] += sum;
       }
     }

@@ -9,6 +9,7 @@
 // SASS: LDSM\.16\.M88\.4 in softmin_tensor
 // SASS: LDS\.128 in (softmin|apply)_tilesI.LNS_5scoreE[01]
 // SASS: MUFU\.EX2 in (softmin|apply)_(points|tiles)If
+// SHARED: 65536 in softmin_tensor
 #include "softmin.h"
 
 #include "points.cuh"

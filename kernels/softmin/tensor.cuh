@@ -6,9 +6,10 @@
  * them in 64 registers a thread. A block keeps its 128 rows in shared memory
  * where d <= 128, and lets columns pass through two stages of 32 words a point
  * by cp.async. A product plus the column's bias is an exponent in base 2
- * (prepare.cuh); then a maximum, a subtraction, an exponential and an addition
- * per pair. Rows are reduced at the very end. (Accumulators that began at the
- * bias would save an addition, and lose the last bits of each product.)
+ * (prepare.cuh); then a subtraction, an exponential and an addition per pair, and
+ * a maximum where the sum is too large (online.cuh). Rows are reduced at the very
+ * end. (Accumulators that began at the bias would save an addition, and lose the
+ * last bits of each product.)
  *
  * A point's 32 words of a slice lie in shared memory in 8 pieces of 16 bytes,
  * piece c of point i in place c ^ (i % 8): then the eight pieces that one phase
@@ -130,6 +131,14 @@ static __device__ __forceinline__ void multiply_slice(float (&acc)[2][8][4], con
   }
 }
 
+/* A lane's terms of one row: elements h and h + 1 of each tile. */
+static __device__ __forceinline__ float tensor_terms(const float (&acc)[8][4], int h, float m) {
+  float sum = 0;
+#pragma unroll
+  for (int j = 0; j < 8; j++) sum += power2(acc[j][h] - m) + power2(acc[j][h + 1] - m);
+  return sum;
+}
+
 /* part gets the pairs (m, s). Grid: (rows / 128, splits). */
 template <layout L>
 __global__ __launch_bounds__(kTensorThreads, 2) void softmin_tensor(const tensor_tiles p) {
@@ -195,13 +204,14 @@ __global__ __launch_bounds__(kTensorThreads, 2) void softmin_tensor(const tensor
       const int i = r / 2, h = r % 2 * 2;
       online<float> sums;
       sums.m = state[0][r][threadIdx.x], sums.s = state[1][r][threadIdx.x], sums.lost = state[2][r][threadIdx.x];
-      float most = acc[i][0][h];
+      float sum = tensor_terms(acc[i], h, sums.m);
+      if (!(sum <= kMostOfBlock<float>)) {
+        float most = acc[i][0][h];
 #pragma unroll
-      for (int j = 0; j < 8; j++) most = fmaxf(most, fmaxf(acc[i][j][h], acc[i][j][h + 1]));
-      sums.raise(most);
-      float sum = 0;
-#pragma unroll
-      for (int j = 0; j < 8; j++) sum += power2(acc[i][j][h] - sums.m) + power2(acc[i][j][h + 1] - sums.m);
+        for (int j = 0; j < 8; j++) most = fmaxf(most, fmaxf(acc[i][j][h], acc[i][j][h + 1]));
+        sums.rise(most);
+        sum = tensor_terms(acc[i], h, sums.m);
+      }
       sums.add(sum);
       state[0][r][threadIdx.x] = sums.m, state[1][r][threadIdx.x] = sums.s, state[2][r][threadIdx.x] = sums.lost;
     }
