@@ -13,6 +13,9 @@ import (
 	"github.com/fortet/fortet/tensor"
 )
 
+// compareSuite is the suite that rows of Compare name.
+const compareSuite = "compare"
+
 // CompareOptions say what to compare. The zero value is all families in float32
 // on the CPU and every GPU, in about a minute.
 type CompareOptions struct {
@@ -119,7 +122,7 @@ func (o CompareOptions) compare(ctx context.Context, chosen []Family) (*Comparis
 		}
 		c.Devices = append(c.Devices, d)
 		sessions = append(sessions, &Session{
-			Options: Options{Device: d.Name, Quick: o.Quick, Log: io.Discard}, Provenance: provenance(f.Device, o.Root), suite: "compare", dev: f.Device,
+			Options: Options{Device: d.Name, Quick: o.Quick, Log: io.Discard}, Provenance: provenance(f.Device, o.Root), suite: compareSuite, dev: f.Device,
 		})
 	}
 	if len(sessions) == 0 {

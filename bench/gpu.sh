@@ -317,16 +317,16 @@ speed() {
   mkdir -p "$rows"
   step "fortet bench" 120 speed.log "$PACK/programs/fortet" bench --out "$rows/compare.jsonl" "${BENCH[@]}"
   suite kernels 150
-  suite gpu 280 # with its peers
+  suite gpu 280 -limit 170s # of its peers
   for file in "$rows"/*.jsonl; do
     if [ -s "$file" ]; then cp "$file" "$OUT/$(basename "$file" .jsonl)-$CARD.jsonl"; fi
   done
   profile
 }
 
-suite() { # NAME SECONDS
+suite() { # NAME SECONDS ARGUMENT...
   PYTHONPATH=$PACK/site${PYTHONPATH:+:$PYTHONPATH} step "suite $1" "$2" speed.log "$PACK/programs/bench" -suites "$1" -device cuda \
-    -results "$rows" -fortet "$PACK/programs/fortet" "${QUICK[@]}"
+    -results "$rows" -fortet "$PACK/programs/fortet" "${@:3}" "${QUICK[@]}"
 }
 
 # profile has ncu measure each kernel of the families once, at their largest sizes.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -17,16 +18,44 @@ import (
 	"github.com/fortet/fortet/internal/plot"
 )
 
+// results are rows by suite.
+type results map[string][]Row
+
+// readResults reads the files of a folder: <suite>.jsonl, and of each card
+// <suite>-<card>.jsonl, as gpu.sh leaves them.
+func readResults(dir string) (rows results, cards map[string]results, err error) {
+	rows, cards = results{}, map[string]results{}
+	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, file := range files {
+		suite, card, of := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".jsonl"), "-")
+		if suite != compareSuite && !slices.ContainsFunc(Suites(), func(s Suite) bool { return s.Name == suite }) {
+			return nil, nil, fmt.Errorf("bench: %s: no suite has this name", file)
+		}
+		r, err := ReadRows(file)
+		if err != nil {
+			return nil, nil, err
+		}
+		to := rows
+		if of {
+			if cards[card] == nil {
+				cards[card] = results{}
+			}
+			to = cards[card]
+		}
+		to[suite] = r
+	}
+	return rows, cards, nil
+}
+
 // Report writes docs/benchmarks.md and its picture from bench/results in the
 // project's folder root. Equal rows give equal bytes.
 func Report(root string) error {
-	rows := map[string][]Row{}
-	for _, s := range Suites() {
-		r, err := ReadRows(filepath.Join(root, "bench", "results", s.Name+".jsonl"))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		rows[s.Name] = r
+	rows, cards, err := readResults(filepath.Join(root, "bench", "results"))
+	if err != nil {
+		return err
 	}
 	picture := filepath.Join(root, "docs", "benchmarks-solvers.svg")
 	drawn, err := drawSolvers(picture, rows["solvers"])
@@ -39,13 +68,13 @@ func Report(root string) error {
 		}
 	}
 	return atomicfile.Write(filepath.Join(root, "docs", "benchmarks.md"), func(w io.Writer) error {
-		_, err := io.WriteString(w, page(rows, drawn))
+		_, err := io.WriteString(w, page(rows, cards, drawn))
 		return err
 	})
 }
 
 // page is the text of docs/benchmarks.md.
-func page(rows map[string][]Row, picture bool) string {
+func page(rows results, cards map[string]results, picture bool) string {
 	var b bytes.Buffer
 	b.WriteString(`# Benchmarks
 
@@ -63,7 +92,11 @@ percentage how much of it was reached. A row whose answer is wrong fails the run
 	exactTables(&b, rows["exact"])
 	distributedTables(&b, rows["distributed"])
 	kernelTable(&b, rows["kernels"])
-	raceTables(&b, rows["gpu"])
+	for _, card := range slices.Sorted(maps.Keys(cards)) {
+		compareTable(&b, cards[card][compareSuite])
+		kernelTable(&b, cards[card]["kernels"])
+		raceTables(&b, cards[card]["gpu"])
+	}
 	return b.String()
 }
 

@@ -15,7 +15,11 @@ func kernelTable(b *bytes.Buffer, rows []Row) {
 	if len(rows) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n## Kernels\n\n%s.\n\n", rows[0].Title())
+	where := ""
+	if rows[0].Device != "cpu" {
+		where = " of a GPU"
+	}
+	fmt.Fprintf(b, "\n## Kernels%s\n\n%s.\n\n", where, rows[0].Title())
 	b.WriteString(`"Rate" and "of the limit" are those of most workers. The limit is the longest of
 the times that exponentials (or logarithms, roots, sines), matrix products, other
 arithmetic, integers (Philox) and bytes take at the rates below, each as if it had
