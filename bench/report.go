@@ -67,6 +67,9 @@ func Report(root string) error {
 			return err
 		}
 	}
+	if err := drawKernels(filepath.Join(root, "docs", "benchmarks-kernels.svg"), rows["kernels"]); err != nil {
+		return err
+	}
 	return atomicfile.Write(filepath.Join(root, "docs", "benchmarks.md"), func(w io.Writer) error {
 		_, err := io.WriteString(w, page(rows, cards, drawn))
 		return err

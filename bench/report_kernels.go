@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fortet/fortet/internal/plot"
 )
 
 // kernelTable writes the kernels: what the hardware can do, then a table for each
@@ -27,10 +29,38 @@ the hardware to itself; "bound by" says which. Bytes count where the arrays are
 larger than the caches. "Error" is that of the element that came nearest to what it
 may be off from the definition in float64.
 `)
+	if rows[0].Device == "cpu" && len(limited(rows)) > 0 {
+		b.WriteString("\n![Nearest to the limit that each family comes](benchmarks-kernels.svg)\n")
+	}
 	ceilingTable(b, rows)
 	for _, name := range familiesOf(rows) {
 		familyTable(b, name, slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return familyOf(r) != name }))
 	}
+}
+
+// limited are the rows that know their limit.
+func limited(rows []Row) []Row {
+	return slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Limit == nil || r.Status != OK })
+}
+
+// drawKernels draws how near to its limit each family comes, by the operation
+// that comes nearest, in both types.
+func drawKernels(path string, rows []Row) error {
+	rows = limited(rows)
+	if len(rows) == 0 {
+		return nil
+	}
+	fig := plot.Bars{Title: "Share of the limit, of each family's best", YLabel: "%", Names: familiesOf(rows)}
+	for _, precision := range []string{"f32", "f64"} {
+		s := plot.Series{Label: precision, Y: make([]float64, len(fig.Names))}
+		for _, r := range rows {
+			if i := slices.Index(fig.Names, familyOf(r)); r.Precision == precision {
+				s.Y[i] = max(s.Y[i], 100*min(r.Limit.Fraction, 1))
+			}
+		}
+		fig.Series = append(fig.Series, s)
+	}
+	return plot.Write(path, fig)
 }
 
 // familyOf is the family that has a row's operation.
