@@ -270,6 +270,7 @@ func (r *run) iterate(ctx context.Context, b *bench, to goal) (solver.Status, er
 		}
 		if steps.Mixes() {
 			b.metric(weights)
+			steps.Reweigh()
 		}
 		steps.Step(r.z, image, residual)
 	}

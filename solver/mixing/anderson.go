@@ -24,16 +24,26 @@ type Anderson struct {
 	w      []float64 // weights of the norm
 	g, r   []float64 // the last iterate and its residual
 	dT, dR [][]float64
-	filled bool // g and r hold something
+	gram   [][]float64 // gram[p][q] = <dR[q], dR[p]>_w for q up to p, each made once
+	filled bool        // g and r hold something
 }
 
-// NewAnderson has nothing remembered. w: (n), which it keeps.
+// NewAnderson has nothing remembered. w: (n), which it keeps; see Reweigh.
 func NewAnderson(w []float64) *Anderson {
 	return &Anderson{w: w, g: make([]float64, len(w)), r: make([]float64, len(w))}
 }
 
 // Forget drops the memory, as after a step that was taken back.
-func (a *Anderson) Forget() { a.dT, a.dR, a.filled = nil, nil, false }
+func (a *Anderson) Forget() { a.dT, a.dR, a.gram, a.filled = nil, nil, nil, false }
+
+// Reweigh must be called where the weights of the norm were changed.
+func (a *Anderson) Reweigh() {
+	for p, row := range a.gram {
+		for q := range row {
+			row[q] = weightedDot(a.w, a.dR[q], a.dR[p])
+		}
+	}
+}
 
 // Mix takes an iterate g: (n) and its image T(g): (n) and writes the next iterate
 // to out: (n), which may be g or image.
@@ -43,7 +53,10 @@ func (a *Anderson) Mix(out, g, image []float64) {
 		dT, dR := make([]float64, n), make([]float64, n)
 		if len(a.dT) == window { // reuse the oldest
 			dT, dR = a.dT[0], a.dR[0]
-			a.dT, a.dR = a.dT[1:], a.dR[1:]
+			a.dT, a.dR, a.gram = a.dT[1:], a.dR[1:], a.gram[1:]
+			for p := range a.gram {
+				a.gram[p] = a.gram[p][1:]
+			}
 		}
 		for j := range n {
 			r := image[j] - g[j]
@@ -51,6 +64,11 @@ func (a *Anderson) Mix(out, g, image []float64) {
 			dT[j] = image[j] - (a.g[j] + a.r[j])
 		}
 		a.dT, a.dR = append(a.dT, dT), append(a.dR, dR)
+		last := make([]float64, len(a.dR))
+		for q, other := range a.dR {
+			last[q] = weightedDot(a.w, other, dR)
+		}
+		a.gram = append(a.gram, last)
 	}
 	for j := range n {
 		a.g[j], a.r[j] = g[j], image[j]-g[j]
@@ -76,7 +94,7 @@ func (a *Anderson) solve() []float64 {
 	rhs := mat.NewVecDense(k, nil)
 	for p := range k {
 		for q := p; q < k; q++ {
-			gram.SetSym(p, q, weightedDot(a.w, a.dR[p], a.dR[q]))
+			gram.SetSym(p, q, a.gram[q][p])
 		}
 		rhs.SetVec(p, weightedDot(a.w, a.dR[p], a.r))
 	}

@@ -44,3 +44,28 @@ func ExampleAnderson() {
 	fmt.Printf("%.10f\n", x[0])
 	// Output: 0.7390851332
 }
+
+// Products of earlier residuals are kept; they are those of the residuals.
+func TestGramIsKept(t *testing.T) {
+	w := []float64{1, 2, .5}
+	a := NewAnderson(w)
+	g, image := []float64{1, 2, 3}, make([]float64, 3)
+	for range window + 5 {
+		for i := range g {
+			image[i] = math.Cos(g[i]*float64(i+1)) + g[(i+1)%3]/3
+		}
+		a.Mix(g, g, image)
+		require.Len(t, a.gram, len(a.dR))
+		for p, row := range a.gram {
+			require.Len(t, row, p+1)
+			for q, v := range row {
+				require.Equal(t, weightedDot(w, a.dR[q], a.dR[p]), v)
+			}
+		}
+	}
+	require.Len(t, a.dR, window)
+
+	w[1] = 7
+	a.Reweigh()
+	require.Equal(t, weightedDot(w, a.dR[3], a.dR[5]), a.gram[5][3])
+}

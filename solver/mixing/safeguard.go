@@ -35,6 +35,9 @@ func NewSafeguard(weights []float64, plain int, accelerate bool) *Safeguard {
 	}
 }
 
+// Reweigh must be called where the weights of the norm were changed.
+func (s *Safeguard) Reweigh() { s.mixer.Reweigh() }
+
 // Mixed reports whether the state is that of a mixed step.
 func (s *Safeguard) Mixed() bool { return s.mixed }
 
