@@ -211,7 +211,7 @@ func (b Bars) encode(w io.Writer, format Format) error {
 	if len(names) != groups {
 		return invalid("bars: %d names, want %d", len(names), groups)
 	}
-	f := &frame{title: b.Title, width: max(6.4, 0.64*vg.Length(groups)) * vg.Inch, height: 4 * vg.Inch}
+	f := &frame{title: b.Title, width: min(max(6.4, 0.64*vg.Length(groups)), 12.8) * vg.Inch, height: 4 * vg.Inch}
 	f.x, f.y = newAxis(b.XLabel), newAxis(b.YLabel)
 	f.x.ticks = nameTicks(names)
 	f.x.span(-0.5, float64(groups)-0.5)
