@@ -18,9 +18,7 @@ import (
 
 	"github.com/fortet/fortet/gpu"
 	"github.com/fortet/fortet/models/run"
-	"github.com/fortet/fortet/solver"
 	"github.com/fortet/fortet/solver/geometry"
-	"github.com/fortet/fortet/solver/sinkhorn"
 	"github.com/fortet/fortet/tensor/npy"
 )
 
@@ -106,26 +104,9 @@ func (s *Session) raceSolve(ctx context.Context, dev gpu.Device, p *raceProblem)
 		return err
 	}
 	for _, tol := range p.tolerances {
-		var last *sinkhorn.Result
-		times, err := repeat(ctx, 0, func() (err error) {
-			last, err = sinkhorn.Solve(ctx, dev, sinkhorn.Problem{Geometry: geom, Epsilon: p.epsilon}, sinkhorn.Settings{Tolerance: tol})
-			return err
-		})
-		if err != nil {
+		if err := s.solveTo(ctx, dev, p.problem, geom, tol, 0, "default, from and to the host's memory"); err != nil {
 			return err
 		}
-		residual := Residual(p.x, p.y, p.d, last.Plan.F, last.Plan.G, p.epsilon)
-		r := Row{
-			Name: "solve", Engine: Fortet, Status: OK, Seconds: Sum(times), Iterations: last.Iterations,
-			Work:     p.work("ladder", "default, from and to the host's memory", dev.Properties().Workers),
-			Accuracy: Accuracy{Residual: &residual, Tolerance: tol},
-			Note:     describe(last.Stages),
-		}
-		if last.Status != solver.Converged {
-			r.Status = Stalled
-			r.Note = strings.TrimSpace(last.Status.String() + "; " + r.Note)
-		}
-		s.add(r)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -64,15 +63,7 @@ d = 64 and 128 and bridge matching on known plans, which take PyTorch minutes ea
 `)
 		table(b, []string{"experiment", "d", "engine", "figure", "by chance", "s"}, lines)
 	}
-	var versions []string
-	for _, r := range rows {
-		if v := r.Version; v != "" && !slices.Contains(versions, v) {
-			versions = append(versions, v)
-		}
-	}
-	if len(versions) > 0 {
-		fmt.Fprintf(b, "\nVersions: %s.\n", strings.Join(versions, "; "))
-	}
+	versionLine(b, rows)
 }
 
 // stepTable writes the training steps.

@@ -159,15 +159,7 @@ lower bound.
 	if picture {
 		b.WriteString("\n![Time to the residual](benchmarks-solvers.svg)\n")
 	}
-	var versions []string
-	for _, r := range rows {
-		if v := r.Version; v != "" && !slices.Contains(versions, v) {
-			versions = append(versions, v)
-		}
-	}
-	if len(versions) > 0 {
-		fmt.Fprintf(b, "\nVersions: %s.\n", strings.Join(versions, "; "))
-	}
+	versionLine(b, rows)
 	single(b, rows)
 }
 
@@ -253,6 +245,19 @@ func drawSolvers(path string, rows []Row) (bool, error) {
 		fig.Series = append(fig.Series, s)
 	}
 	return true, plot.Write(path, fig)
+}
+
+// versionLine writes what the peers of rows were.
+func versionLine(b *bytes.Buffer, rows []Row) {
+	var versions []string
+	for _, r := range rows {
+		if v := r.Version; v != "" && !slices.Contains(versions, v) {
+			versions = append(versions, v)
+		}
+	}
+	if len(versions) > 0 {
+		fmt.Fprintf(b, "\nVersions: %s.\n", strings.Join(versions, "; "))
+	}
 }
 
 // number3 writes three significant digits without an exponent.

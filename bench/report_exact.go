@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -53,13 +52,5 @@ run where it takes minutes, and nothing is written of what was not done after
 		})
 	}
 	table(b, []string{"n = m", "d", "weights", "engine", "seconds", "median", "spread", "runs", "times fortet", "MB", "error", "how"}, lines)
-	var versions []string
-	for _, r := range rows {
-		if v := r.Version; v != "" && !slices.Contains(versions, v) {
-			versions = append(versions, v)
-		}
-	}
-	if len(versions) > 0 {
-		fmt.Fprintf(b, "\nVersions: %s.\n", strings.Join(versions, "; "))
-	}
+	versionLine(b, rows)
 }

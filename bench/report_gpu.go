@@ -73,13 +73,5 @@ repetition.
 		b.WriteString("\nWhat PyTorch reaches with cuBLAS, and in a copy from device memory to device memory.\n\n")
 		table(b, []string{"what", "size", "type", "µs", "spread", "runs", "error", "rate"}, products)
 	}
-	var versions []string
-	for _, r := range rows {
-		if v := r.Version; v != "" && !slices.Contains(versions, v) {
-			versions = append(versions, v)
-		}
-	}
-	if len(versions) > 0 {
-		fmt.Fprintf(b, "\nVersions: %s.\n", strings.Join(versions, "; "))
-	}
+	versionLine(b, rows)
 }

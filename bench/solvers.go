@@ -85,13 +85,19 @@ func (s *Session) solve(ctx context.Context, p problem) error {
 	if err != nil {
 		return err
 	}
-	var last *sinkhorn.Result
 	atLeast := 20 * time.Second
 	if s.Quick {
 		atLeast = 0
 	}
+	return s.solveTo(ctx, dev, p, geom, tolerance, atLeast, "default")
+}
+
+// solveTo adds the row of a problem that is solved to a tolerance, repeatedly for
+// at least so long.
+func (s *Session) solveTo(ctx context.Context, dev gpu.Device, p problem, geom geometry.Geometry, tol float64, atLeast time.Duration, how string) error {
+	var last *sinkhorn.Result
 	times, err := repeat(ctx, atLeast, func() (err error) {
-		last, err = sinkhorn.Solve(ctx, dev, sinkhorn.Problem{Geometry: geom, Epsilon: p.epsilon}, sinkhorn.Settings{Tolerance: tolerance})
+		last, err = sinkhorn.Solve(ctx, dev, sinkhorn.Problem{Geometry: geom, Epsilon: p.epsilon}, sinkhorn.Settings{Tolerance: tol})
 		return err
 	})
 	if err != nil {
@@ -100,8 +106,8 @@ func (s *Session) solve(ctx context.Context, p problem) error {
 	residual := Residual(p.x, p.y, p.d, last.Plan.F, last.Plan.G, p.epsilon)
 	r := Row{
 		Name: "solve", Engine: Fortet, Status: OK, Seconds: Sum(times), Iterations: last.Iterations,
-		Work:     p.work("ladder", "default", dev.Properties().Workers),
-		Accuracy: Accuracy{Residual: &residual, Tolerance: tolerance},
+		Work:     p.work("ladder", how, dev.Properties().Workers),
+		Accuracy: Accuracy{Residual: &residual, Tolerance: tol},
 		Note:     describe(last.Stages),
 	}
 	if last.Status != solver.Converged {

@@ -3,9 +3,7 @@ package bench
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // staticTables writes the rows of the suite static.
@@ -25,15 +23,7 @@ func staticTables(b *bytes.Buffer, rows []Row) {
 				megabytes(m.PeakBytes-m.DataBytes), megabytes(m.Budget))
 		}
 	}
-	var versions []string
-	for _, r := range rows {
-		if v := r.Version; v != "" && !slices.Contains(versions, v) {
-			versions = append(versions, v)
-		}
-	}
-	if len(versions) > 0 {
-		fmt.Fprintf(b, "\nVersions: %s.\n", strings.Join(versions, "; "))
-	}
+	versionLine(b, rows)
 }
 
 // sweepTable writes what a sweep over a chain costs.
