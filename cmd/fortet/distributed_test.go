@@ -270,3 +270,14 @@ func TestDistributedHelp(t *testing.T) {
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, stderr, `--distributed: got "pigeons", want mpi, nccl or none`)
 }
+
+// Where a group cannot be joined, the reason is named and nothing is solved: as
+// with a device that is not there.
+func TestDistributedUnavailable(t *testing.T) {
+	t.Setenv("FORTET_MPI_LIB", filepath.Join(t.TempDir(), "none.so"))
+	code, stdout, stderr := call(t, "solve", "--source", "normal?n=20", "--target", "moons?n=20", "--epsilon", "0.1", "--device", "cpu", "--distributed", "mpi")
+	require.Equal(t, exitUsage, code, stderr)
+	require.Empty(t, stdout)
+	require.Contains(t, stderr, "none.so")
+	require.Contains(t, stderr, "./build.sh mpi")
+}

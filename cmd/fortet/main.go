@@ -145,7 +145,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	}
 	for _, invalid := range []error{
-		gpu.ErrInvalid, gpu.ErrUnavailable, gpu.ErrContract, tensor.ErrInvalid, solver.ErrInvalid, solver.ErrInfeasible,
+		gpu.ErrInvalid, gpu.ErrUnavailable, gpu.ErrContract, collective.ErrUnavailable, tensor.ErrInvalid, solver.ErrInvalid, solver.ErrInfeasible,
 		dataset.ErrInvalid, metrics.ErrInvalid, run.ErrInvalid, run.ErrNoCheckpoint, mixture.ErrInvalid, sbb.ErrInvalid, latent.ErrInvalid, npy.ErrFormat, fs.ErrNotExist, fs.ErrPermission, syscall.ENOSPC,
 	} {
 		if errors.Is(err, invalid) {
